@@ -1,0 +1,1 @@
+"""Used by two rooms or more, and knows no room."""

@@ -1,0 +1,49 @@
+"""What the gateway found out about a ticket, passed on inside the house as headers.
+
+The gateway verifies tickets and never forwards a client's own headers of these names; the services behind it believe
+them. A static ticket (load tests only) has no room and no sequence.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TICKET, ROOM, SEQUENCE, ENDED = "X-Ticket", "X-Ticket-Room", "X-Ticket-Sequence", "X-Ticket-Ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A verified ticket and where it stands: inside, or `ended` (its visit is over and it may only look back)."""
+
+    ticket: str
+    room: int | None = None
+    sequence: int | None = None
+    ended: bool = False
+
+    @property
+    def is_static(self) -> bool:
+        return self.room is None
+
+    def may_enter(self, room: int) -> bool:
+        """True when the ticket is good for a concert of `room`."""
+        return self.room is None or self.room == room
+
+    def headers(self) -> dict[str, str]:
+        """The headers that carry this to a service."""
+        carried = {TICKET: self.ticket}
+        if self.room is not None and self.sequence is not None:
+            carried |= {ROOM: str(self.room), SEQUENCE: str(self.sequence)}
+        return carried | ({ENDED: "1"} if self.ended else {})
+
+
+def admission_from(headers: Mapping[str, str]) -> Admission | None:
+    """The admission a request carries; None for one that brought no ticket."""
+    ticket = headers.get(TICKET)
+    if ticket is None:
+        return None
+    room, sequence = headers.get(ROOM), headers.get(SEQUENCE)
+    return Admission(
+        ticket,
+        room=int(room) if room else None,
+        sequence=int(sequence) if sequence else None,
+        ended=ENDED in headers,
+    )

@@ -1,0 +1,80 @@
+"""Is the process alive, and can it do its work: `/healthz` and `/readyz`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import orjson
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from libs.common.clock import Clock
+from libs.common.errors import Problem
+from libs.common.metrics import CommonMetrics
+
+Ping = Callable[[], Awaitable[None]]
+
+PING_TIMEOUT_S = 0.5
+PINGS_VALID_S = 0.2
+"""Answers younger than this are told again: a crowd of probes costs one ping."""
+
+
+class Health:
+    """Knows each part a service stands on, and whether the service is about to stop."""
+
+    def __init__(self, clock: Clock, metrics: CommonMetrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._pings: dict[str, Ping] = {}
+        self._states: dict[str, str] = {}
+        self._checked_s = float("-inf")
+        self.draining = False
+
+    def watch(self, name: str, ping: Ping) -> None:
+        """Readiness from now on asks `ping`: it returns when the part works and raises a Problem when it does not."""
+        self._pings[name] = ping
+
+    async def states(self) -> dict[str, str]:
+        """Each part's name and `ok`, or the sentence that says what is wrong with it."""
+        if self._clock.monotonic_s() - self._checked_s >= PINGS_VALID_S:
+            results = await asyncio.gather(*(self._ask(ping) for ping in self._pings.values()))
+            self._states = dict(zip(self._pings, results, strict=True))
+            self._checked_s = self._clock.monotonic_s()
+            for name, state in self._states.items():
+                self._metrics.dependency_up.labels(name).set(state == "ok")
+        return {**self._states, **({"process": "draining"} if self.draining else {})}
+
+    async def _ask(self, ping: Ping) -> str:
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                await ping()
+        except TimeoutError:
+            return f"no answer within {PING_TIMEOUT_S} s"
+        except Problem as problem:
+            return problem.detail
+        return "ok"
+
+
+def add_health_routes(app: web.Application, health: Health, metrics: CommonMetrics) -> None:
+    """`/healthz`, `/readyz` and `/metrics`."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(body=b'{"status":"ok"}', content_type="application/json")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return await readiness_response(health)
+
+    async def metrics_page(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics_page)
+
+
+async def readiness_response(health: Health) -> web.Response:
+    """200 when every part answers, else 503; the body names each part and its state either way."""
+    states = await health.states()
+    ready = all(state == "ok" for state in states.values())
+    body = orjson.dumps({"status": "ready" if ready else "not ready", "dependencies": states})
+    return web.Response(body=body, status=200 if ready else 503, content_type="application/json")

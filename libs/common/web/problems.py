@@ -1,0 +1,26 @@
+"""How errors leave the house: `application/problem+json` (RFC 9457), always of one shape."""
+
+import orjson
+from aiohttp import web
+
+from libs.common import trace
+from libs.common.errors import Problem
+
+CONTENT_TYPE = "application/problem+json"
+
+
+def problem_response(problem: Problem, instance: str) -> web.Response:
+    """The response for a problem met while serving the path `instance`."""
+    document = {
+        "type": f"/problems/{problem.code.lower().replace('_', '-')}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": instance,
+        "code": problem.code,
+        "traceId": trace.trace_id(trace.current.get()),
+        **({"errors": problem.errors} if problem.errors else {}),
+        **problem.extra,
+    }
+    headers = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
+    return web.Response(body=orjson.dumps(document), status=problem.status, content_type=CONTENT_TYPE, headers=headers)

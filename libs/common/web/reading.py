@@ -1,0 +1,97 @@
+"""From bytes to a checked model: every wrong field is named, nothing else comes through."""
+
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import ValidationError
+
+from libs.common.contract.operation import Model
+from libs.common.errors import FieldError, InvalidField, MalformedRequest, NotJson
+from libs.common.ids import INTEGER_MAX
+
+M = TypeVar("M", bound=Model)
+
+DEPTH_MAX = 32
+"""Nested arrays and objects in a body; more is nothing any of our bodies needs."""
+
+
+def read_body(request: web.Request, raw: bytes, model: type[M], required: bool) -> M:
+    """The request's JSON body as `model`. Raises NotJson, MalformedRequest or InvalidField."""
+    if not raw.strip():
+        if required:
+            raise MalformedRequest("A JSON body is needed.")
+        return validated(model, {}, "")
+    if request.content_type != "application/json":
+        raise NotJson(f"Send application/json, not {request.content_type}.")
+    return validated(model, parsed_json(raw), "")
+
+
+def parsed_json(raw: bytes) -> Any:
+    """Parse untrusted JSON. Raises MalformedRequest for what is not JSON or nests too deep."""
+    if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX and _depth(raw) > DEPTH_MAX:
+        raise MalformedRequest(f"The body nests deeper than {DEPTH_MAX} levels.")
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as wrong:
+        raise MalformedRequest(f"The body is not JSON: {wrong.msg} at character {wrong.pos}.") from None
+
+
+def read_query(request: web.Request, model: type[M]) -> M:
+    """The query string as `model`; its fields are integers, the only thing our queries take."""
+    given: dict[str, Any] = {
+        name: int(value) if value.isascii() and value.isdigit() and len(value) <= 16 else value
+        for name, value in request.query.items()
+    }
+    return validated(model, given, "query:")
+
+
+def path_integer(params: Mapping[str, str], name: str) -> int:
+    """An id in the path: an integer from 1 to 2^53-1. Raises InvalidField."""
+    text = params[name]
+    if text.isascii() and text.isdigit() and len(text) <= 16 and 1 <= int(text) <= INTEGER_MAX:
+        return int(text)
+    wrong = FieldError(f"path:{name}", f"must be an integer from 1 to {INTEGER_MAX}")
+    raise InvalidField(f"{name} in the path is not an id.", errors=[wrong])
+
+
+def validated(model: type[M], value: Any, where: str) -> M:
+    """`value` as `model`. Raises InvalidField with every wrong field; pointers start with `where`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as wrong:
+        _refuse(wrong, where)
+
+
+def _refuse(wrong: ValidationError, where: str) -> NoReturn:
+    separator = "" if where else "/"
+    errors = [
+        FieldError(where + separator + "/".join(_escaped(part) for part in error["loc"]), error["msg"])
+        if error["loc"]
+        else FieldError(where, error["msg"])
+        for error in wrong.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    raise InvalidField("Some fields are wrong; `errors` names each.", errors=errors)
+
+
+def _escaped(part: str | int) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _depth(raw: bytes) -> int:
+    """Nesting depth of JSON text, strings skipped; wrong text gives some number, the parser then refuses it."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for char in raw:
+        if in_string:
+            in_string = escaped or char != 0x22
+            escaped = not escaped and char == 0x5C
+        elif char == 0x22:
+            in_string = True
+        elif char in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in b"]}":
+            depth -= 1
+    return deepest

@@ -1,0 +1,85 @@
+"""Run an app as a process: `python -m services.<room>`.
+
+Start: settings, app, sockets; `gc.freeze()` once everything long-lived exists, which keeps collections short.
+Stop on SIGTERM or SIGINT: say not-ready, let load balancers notice, stop accepting, finish what runs, stop the parts.
+"""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import uvloop
+from aiohttp import web
+
+from libs.common import log
+from libs.common.config import ServiceSettings
+from libs.common.errors import ConfigError
+from libs.common.web.app import HEALTH
+
+S = TypeVar("S", bound=ServiceSettings)
+
+INSIDE_KEEPALIVE_S = 75.0
+"""Longer than our clients keep a connection (15 s), so that a request never meets a closing one."""
+
+logger = log.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """An app and where it listens. The first of several owns the parts and drains."""
+
+    app: web.Application
+    port: int
+    keepalive_s: float = INSIDE_KEEPALIVE_S
+
+
+def main(service: str, settings_type: type[S], listening: Callable[[S], Sequence[Listening]]) -> None:
+    """The whole life of a service process. A setting that cannot work is one sentence on stderr and exit 1."""
+    try:
+        settings = settings_type.from_environment()
+        log.configure(service, settings.instance, settings.log_level, settings.log_format)
+        uvloop.run(_serve(listening(settings), settings))
+    except ConfigError as wrong:
+        print(f"{service}: {wrong}", file=sys.stderr)  # noqa: T201  the one sentence a person reads
+        sys.exit(1)
+
+
+async def _serve(listening: Sequence[Listening], settings: ServiceSettings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopping.set)
+    runners = [
+        web.AppRunner(
+            each.app,
+            access_log=None,
+            keepalive_timeout=each.keepalive_s,
+            shutdown_timeout=settings.shutdown_s,
+        )
+        for each in listening
+    ]
+    try:
+        for each, runner in zip(listening, runners, strict=True):
+            await runner.setup()
+            await _listen(runner, settings.host, each.port)
+        gc.collect()
+        gc.freeze()
+        logger.info("listening", ports=[each.port for each in listening])
+        await stopping.wait()
+        listening[0].app[HEALTH].draining = True
+        logger.info("stopping")
+        await asyncio.sleep(settings.drain_s)
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port, backlog=4096).start()
+    except OSError as error:
+        raise ConfigError(f"PORT: cannot listen on {host}:{port}: {error.strerror}") from error

@@ -1,0 +1,140 @@
+"""What the wallet does: each method is one thing a client or an event asks for."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from libs.common.clock import Clock
+from libs.common.ids import derived_id
+from libs.common.storage.ports import Contended
+from libs.common.web.idempotency import IdempotencyKey, RunningWrites
+from services.wallet.domain import (
+    Entry,
+    answer_of,
+    charge,
+    check_same_request,
+    open_wallet,
+    opened,
+    pay_op,
+    pay_or_decline,
+    refund,
+    refund_op,
+    void,
+)
+from services.wallet.metrics import WalletMetrics
+from services.wallet.ports import EntryTaken, Ledger
+
+APPEND_TRIES_MAX = 16
+HEADS_MAX = 100_000
+"""Heads kept in memory; beyond them the one used longest ago is read again when needed."""
+
+
+class WalletService:
+    """Writes the ledger. A head per user is kept in memory as a guess; the store's unique keys decide.
+
+    Writers of one user take turns, because each entry needs the one before. Between processes a stale head loses its
+    insert, is read again and tries once more.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, metrics: WalletMetrics) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._metrics = metrics
+        self._running = RunningWrites(clock)
+        self._heads: OrderedDict[int, Entry] = OrderedDict()
+        self._turns: dict[int, tuple[asyncio.Lock, int]] = {}
+
+    async def wallet(self, user: int) -> Entry:
+        """The newest entry of a user's wallet. Raises UserNotFound."""
+        return opened(await self._ledger.head(user), user)
+
+    async def entries(self, user: int, before_seq: int, limit: int) -> list[Entry]:
+        """A page of the ledger, newest first. Raises UserNotFound."""
+        opened(await self._ledger.head(user), user)
+        return await self._ledger.page(user, before_seq, limit)
+
+    async def charge(self, user: int, point: int, key: IdempotencyKey) -> tuple[Entry, bool]:
+        """Add points once per key; the entry, and whether it was there already.
+
+        Raises IdempotencyMismatch, RequestInProgress, InvalidField.
+        """
+        op = f"charge:{derived_id('c', user, 'charge', key.value)}"
+        now_ms = self._clock.now_ms()
+        with self._running.mark(user, "charge", key.value):
+            entry, is_new = await self._append(
+                user, op, lambda head: charge(head, user, point, op, key.body_digest, now_ms)
+            )
+        if not is_new:
+            check_same_request(entry, key.body_digest)
+        return entry, not is_new
+
+    async def open(self, user: int, amount: int) -> Entry:
+        """Begin a wallet with an opening balance; a wallet that has begun stays as it is."""
+        now_ms = self._clock.now_ms()
+        await self._append(user, f"open:{user}", lambda head: open_wallet(head, user, amount, now_ms))
+        return await self.wallet(user)
+
+    async def pay(self, reservation: str, attempt: int, user: int, amount: int) -> None:
+        """Decide a payment attempt once, and answer it as often as it is asked."""
+        op, now_ms = pay_op(reservation, attempt), self._clock.now_ms()
+        entry, is_new = await self._append(
+            user, op, lambda head: pay_or_decline(head, user, amount, op, now_ms), answers=True
+        )
+        if not is_new:
+            await self._ledger.tell_again(entry, answer_of(entry))
+
+    async def cancel(self, reservation: str, attempt: int, user: int) -> None:
+        """Call a payment attempt off: void it if it was never decided, refund it if it was charged."""
+        op, now_ms = pay_op(reservation, attempt), self._clock.now_ms()
+        entry, is_new = await self._append(user, op, lambda head: void(head, user, op, now_ms), answers=True)
+        if not is_new and entry.kind == "pay":
+            paid, back = entry, refund_op(reservation, attempt)
+            entry, is_new = await self._append(user, back, lambda head: refund(head, paid, back, now_ms), answers=True)
+        if not is_new:
+            await self._ledger.tell_again(entry, answer_of(entry))
+
+    async def _append(
+        self, user: int, op: str, propose: Callable[[Entry | None], Entry], *, answers: bool = False
+    ) -> tuple[Entry, bool]:
+        """Append what `propose` makes of the head, unless `op` has its entry; the entry, and whether it is new.
+
+        `propose` returns the head itself where that already is what was wanted.
+        """
+        async with self._turn(user):
+            head = self._heads.get(user) or await self._ledger.head(user)
+            for _ in range(APPEND_TRIES_MAX):
+                entry = propose(head)
+                if entry is head:
+                    return entry, False
+                try:
+                    await self._ledger.append(entry, [answer_of(entry)] if answers else [])
+                except EntryTaken:
+                    existing = await self._ledger.by_op(op)
+                    if existing is not None:
+                        return existing, False
+                    head = await self._ledger.head(user)
+                    continue
+                self._remember(entry)
+                self._metrics.entries[entry.kind].inc()
+                return entry, True
+        raise Contended("This wallet changes too fast; try again.", retry_after_s=1)
+
+    def _remember(self, entry: Entry) -> None:
+        self._heads[entry.user] = entry
+        self._heads.move_to_end(entry.user)
+        if len(self._heads) > HEADS_MAX:
+            self._heads.popitem(last=False)
+
+    @asynccontextmanager
+    async def _turn(self, user: int) -> AsyncIterator[None]:
+        """One writer of a user at a time; a lock lives only while somebody holds it or waits for it."""
+        lock, users = self._turns.get(user, (asyncio.Lock(), 0))
+        self._turns[user] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._turns.pop(user)
+            if users > 1:
+                self._turns[user] = (lock, users - 1)
