@@ -1,0 +1,216 @@
+"""Run one k6 script at one load against a fresh system on this machine, and print what it cost.
+
+    python -m loadtest.bench booking --script PATH/booking.js --users 600 --seconds 60 --runs 3
+    python -m loadtest.bench queue   --script PATH/queue.js   --users 5000
+
+The script's `default` function is used as it is; only its `options` are replaced. `booking` offers evenly started
+iterations at the rate that so many users can start (think times of 10.5 s a purchase); `queue` ramps its users up,
+holds and ramps down over `--seconds`. Every run starts its own system with empty state, warms it for 10 s with the
+same script, then measures. Milliseconds are k6's; CPU seconds are the kernel's, by process, divided by the requests
+that k6 completed. A run whose generator dropped iterations or kept its core above 80 % says so in its first line.
+Everything talks to the loopback only, is bounded in time and ends by itself.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+ROOT = Path(__file__).parents[1]
+PORT = 18_080
+THINK_S = 10.5
+WARM_UP_S = 10
+STARTUP_TIMEOUT_S = 120.0
+PERCENTILES = ("med", "p(90)", "p(95)", "p(99)", "max", "avg")
+
+WRAPPER = """
+import run from '%(script)s';
+export const options = %(options)s;
+export default run;
+export function handleSummary(data) { return { '%(summary)s': JSON.stringify(data) }; }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to offer: a kind of scenario, a number of users, a number of seconds."""
+
+    kind: str
+    script: Path
+    users: int
+    seconds: int
+
+    def options(self, seconds: int) -> dict[str, Any]:
+        """k6 options for a run of so many seconds."""
+        if self.kind == "booking":
+            scenario: dict[str, Any] = {
+                "executor": "constant-arrival-rate",
+                "rate": round(self.users / THINK_S * 10),
+                "timeUnit": "10s",
+                "duration": f"{seconds}s",
+                "preAllocatedVUs": self.users,
+                "maxVUs": self.users,
+                "gracefulStop": "20s",
+            }
+        else:
+            ramp, rest = max(1, seconds // 3), max(1, seconds - 2 * (seconds // 3))
+            stages = [(ramp, self.users), (rest, self.users), (ramp, 0)]
+            scenario = {
+                "executor": "ramping-vus",
+                "startVUs": 0,
+                "stages": [{"duration": f"{length}s", "target": target} for length, target in stages],
+                "gracefulRampDown": "10s",
+                "gracefulStop": "10s",
+            }
+        trend = [*PERCENTILES]
+        return {"scenarios": {self.kind: scenario}, "summaryTrendStats": trend, "discardResponseBodies": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One measured run. CPU in seconds by process; latency in ms by percentile."""
+
+    summary: dict[str, Any]
+    cpu_s: dict[str, float]
+    rss_mb: dict[str, float]
+    wall_s: float
+
+    def metric(self, name: str, value: str) -> float:
+        return float(self.summary["metrics"].get(name, {}).get("values", {}).get(value, 0))
+
+    @property
+    def requests(self) -> float:
+        return self.metric("http_reqs", "count")
+
+    def cpu_ms_per_request(self, *names: str) -> float:
+        return sum(self.cpu_s[name] for name in names) / max(1, self.requests) * 1000
+
+
+class System:
+    """A fresh system of `make run` in a temporary state folder, for the time of a `with`."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+
+    def __enter__(self) -> "System":
+        self._state = tempfile.TemporaryDirectory(prefix="stagedoor-bench-")
+        own = {"STATE_DIR": self._state.name, "PORT": str(PORT), "BROKER_URL": "", "STORE_URL": "", "REDIS_URL": ""}
+        self._variables = {**os.environ, **own, **self._environment}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "infra.local", "run"], cwd=ROOT, env=self._variables,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        give_up_s = time.monotonic() + STARTUP_TIMEOUT_S
+        for line in self._process.stdout or ():
+            if line.startswith("ready "):
+                return self
+            if time.monotonic() > give_up_s:
+                break
+        self._process.kill()
+        raise SystemExit("bench: the system did not become ready")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=15)
+        self._state.cleanup()
+
+    def processes(self) -> dict[str, psutil.Process]:
+        listed = subprocess.run(
+            [sys.executable, "-m", "infra.local", "status", "--json"],
+            cwd=ROOT, env=self._variables, capture_output=True, check=True, timeout=20,
+        )  # fmt: skip
+        return {row["name"]: psutil.Process(row["pid"]) for row in json.loads(listed.stdout)}
+
+
+def measure(load: Load, environment: dict[str, str]) -> Result:
+    """One run on a fresh system: warm up, then measure."""
+    with System(environment) as system, tempfile.TemporaryDirectory() as folder:
+        run_k6(load, WARM_UP_S, Path(folder))
+        processes = system.processes()
+        before = {name: cpu_of(process) for name, process in processes.items()}
+        started_s = time.monotonic()
+        summary, generator_s = run_k6(load, load.seconds, Path(folder))
+        wall_s = time.monotonic() - started_s
+        cpu_s = {name: cpu_of(process) - before[name] for name, process in processes.items()}
+        rss_mb = {name: process.memory_info().rss / 2**20 for name, process in processes.items()}
+        return Result(summary, {**cpu_s, "k6": generator_s}, rss_mb, wall_s)
+
+
+def run_k6(load: Load, seconds: int, folder: Path) -> tuple[dict[str, Any], float]:
+    """Run k6 once; its summary and the CPU seconds it took."""
+    wrapper, summary = folder / "run.js", folder / "summary.json"
+    options = json.dumps(load.options(seconds))
+    wrapper.write_text(WRAPPER % {"script": load.script.resolve(), "options": options, "summary": summary})
+    process = subprocess.Popen(
+        ["k6", "run", "--quiet", "--no-usage-report", "--log-output=none", str(wrapper)],
+        env={**os.environ, "BASE_URL": f"http://127.0.0.1:{PORT}"}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    _, _, usage = os.wait4(process.pid, 0)
+    return json.loads(summary.read_text()), usage.ru_utime + usage.ru_stime
+
+
+def cpu_of(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def report(results: list[Result], load: Load) -> None:
+    """Print the table of a series of runs: median and range."""
+    services = [name for name in results[0].cpu_s if name != "k6"]
+
+    def row(label: str, values: list[float], digits: int = 1) -> None:
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{label:34} {middle:10.{digits}f}   [{low:.{digits}f} … {high:.{digits}f}]")
+
+    for result in results:
+        busy = result.cpu_s["k6"] / result.wall_s
+        dropped = result.metric("dropped_iterations", "count")
+        if dropped or busy > 0.8:
+            print(f"! the generator dropped {dropped:.0f} iterations and kept {busy:.0%} of a core busy")
+    offered = load.users / THINK_S * load.seconds if load.kind == "booking" else 0
+    print(f"{load.kind}: {load.users} users, {load.seconds} s, {len(results)} runs; median [range]")
+    if offered:
+        row("iterations offered", [offered], 0)
+    row("iterations completed", [result.metric("iterations", "count") for result in results], 0)
+    row("requests", [result.requests for result in results], 0)
+    row("requests/s", [result.metric("http_reqs", "rate") for result in results], 0)
+    for percentile in PERCENTILES:
+        row(f"latency {percentile} ms", [result.metric("http_req_duration", percentile) for result in results], 2)
+    row("checks failed", [result.metric("checks", "fails") for result in results], 0)
+    for name in services:
+        row(f"CPU ms/request {name}", [result.cpu_ms_per_request(name) for result in results], 3)
+    row("CPU ms/request, all of the product", [result.cpu_ms_per_request(*services) for result in results], 3)
+    row("CPU ms/request k6", [result.cpu_ms_per_request("k6") for result in results], 3)
+    row("k6, share of one core", [result.cpu_s["k6"] / result.wall_s for result in results], 2)
+    for name in services:
+        row(f"RSS MB {name}", [result.rss_mb[name] for result in results], 0)
+    for group in results[-1].summary["root_group"]["checks"]:
+        print(f"  check {group['name']!r}: {group['passes']} passed, {group['fails']} failed (last run)")
+
+
+def main(
+    kind: Annotated[str, typer.Argument(help="booking or queue")],
+    script: Annotated[Path, typer.Option(exists=True, help="the k6 script to run as it is")],
+    users: Annotated[int, typer.Option(min=1, max=10_000)] = 600,
+    seconds: Annotated[int, typer.Option(min=5, max=900)] = 60,
+    runs: Annotated[int, typer.Option(min=1, max=10)] = 1,
+) -> None:
+    """Measure one load; settings of the system (DEMO_SCHEDULES, ROOM_CAPACITY, …) come from the environment."""
+    load = Load(kind, script, users, seconds)
+    usual = {"DEMO_SCHEDULES": "300", "DEMO_SEATS": "250", "ROOM_CAPACITY": "500"}
+    environment = {name: os.environ.get(name, value) for name, value in usual.items()}
+    print(f"system: {environment}")
+    report([measure(load, environment) for _ in range(runs)], load)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,261 @@
+"""The wallet alone, on memory adapters and in virtual time: what clients and events see."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from libs.common.events.catalogue import from_message, to_message
+from libs.common.events.reservation import PaymentCancelled, PaymentRequested
+from libs.common.events.topics import RESERVATION_PAYMENTS, WALLET_PAYMENTS
+from libs.common.events.wallet import PaymentCompleted, PaymentDeclined, PaymentRefunded, PaymentVoided
+from libs.common.messaging.memory import MemoryBroker, MemoryBus
+from libs.common.messaging.ports import Message
+from libs.common.metrics import CommonMetrics
+from libs.common.storage.memory import MemoryStore
+from libs.common.testing.app_client import AppClient
+from libs.common.testing.virtual import LoopClock, run_virtual
+from services.wallet.app import create_app
+from services.wallet.settings import WalletSettings
+
+CHARGE = "/api/v1/users/charge/point"
+
+
+class Scene:
+    """Two instances of the wallet on one store and one broker, and somebody who hears their answers."""
+
+    def __init__(self) -> None:
+        self.clock = LoopClock()
+        self.store = MemoryStore(self.clock)
+        self.broker = MemoryBroker(self.clock)
+        self.client = AppClient(self._instance("1"))
+        self.other = AppClient(self._instance("2"))
+        self.bus = MemoryBus(self.broker, "scene", CommonMetrics("scene"))
+        self.answers: list[Any] = []
+
+    def _instance(self, name: str) -> Any:
+        settings = WalletSettings(instance=name)
+        bus = MemoryBus(self.broker, name, CommonMetrics("wallet"))
+        return create_app(settings, clock=self.clock, store=self.store, bus=bus)
+
+    @asynccontextmanager
+    async def live(self) -> AsyncIterator["Scene"]:
+        async with self.client, self.other:
+            await self.bus.start()
+            await self.bus.listen(WALLET_PAYMENTS, self._hear, self._no_gap)
+            yield self
+            await self.bus.stop()
+
+    async def _hear(self, message: Message) -> None:
+        self.answers.append(from_message(message))
+
+    async def _no_gap(self) -> None:
+        raise AssertionError("nothing was lost here")
+
+    async def tell(self, *events: Any, times: int = 1) -> list[Any]:
+        """Publish events and return all answers heard once the wallets are quiet."""
+        messages = [to_message(event, f"{event}-{n}", "test") for event in events for n in range(times)]
+        assert {message.topic for message in messages} == {RESERVATION_PAYMENTS}
+        await self.bus.publish(messages)
+        await self.clock.sleep(20)
+        return self.answers
+
+    async def charge(self, user: int, point: int, **headers: str) -> Any:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.client.call("PATCH", CHARGE, {"userId": user, "point": point}, headers=sent)
+
+    async def balance(self, user: int) -> int:
+        reply = await self.other.call("GET", f"/api/v1/users/{user}/wallet")
+        assert reply.status == 200, reply.body
+        amount: int = reply.json["amount"]
+        return amount
+
+
+def in_scene(play: Callable[[Scene], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with Scene().live() as scene:
+            await play(scene)
+
+    run_virtual(run())
+
+
+def requested(attempt: int = 1, amount: int = 70) -> PaymentRequested:
+    return PaymentRequested("r-1", attempt, user=7, amount=amount, at_ms=1)
+
+
+def cancelled(attempt: int = 1) -> PaymentCancelled:
+    return PaymentCancelled("r-1", attempt, user=7, amount=70, at_ms=1)
+
+
+def test_a_wallet_begins_with_its_first_charge() -> None:
+    async def play(scene: Scene) -> None:
+        assert (await scene.client.call("GET", "/api/v1/users/7/wallet")).code == "USER_NOT_FOUND"
+        reply = await scene.charge(7, 100)
+        assert reply.status == 200
+        assert reply.json == {
+            "id": 7,
+            "userId": 7,
+            "amount": 100,
+            "createAt": "2027-01-15T08:00:00.000Z",
+            "updatedAt": "2027-01-15T08:00:00.000Z",
+        }
+
+    in_scene(play)
+
+
+def test_100_charges_of_1_at_once_through_two_instances_add_exactly_100() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 1000)
+        body = {"userId": 7, "point": 1}
+        sides = [scene.client, scene.other] * 50
+        replies = await asyncio.gather(*(side.call("PATCH", CHARGE, body) for side in sides))
+        assert [reply.status for reply in replies] == [200] * 100
+        assert sorted(reply.json["amount"] for reply in replies) == list(range(1001, 1101))
+        assert await scene.balance(7) == 1100
+
+    in_scene(play)
+
+
+def test_the_same_key_charges_once_and_gets_the_first_answer_again() -> None:
+    async def play(scene: Scene) -> None:
+        first = await scene.charge(7, 100, Idempotency_Key="k1")
+        await scene.charge(7, 5)
+        again = await scene.charge(7, 100, Idempotency_Key="k1")
+        assert (again.status, again.json) == (200, first.json)
+        assert again.headers["idempotent-replayed"] == "true"
+        assert "idempotent-replayed" not in first.headers
+        assert await scene.balance(7) == 105
+
+    in_scene(play)
+
+
+def test_the_same_key_with_another_body_is_refused_and_changes_nothing() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 100, Idempotency_Key="k1")
+        assert (await scene.charge(7, 101, Idempotency_Key="k1")).code == "IDEMPOTENCY_MISMATCH"
+        assert await scene.balance(7) == 100
+
+    in_scene(play)
+
+
+def test_the_same_key_of_another_user_is_another_charge() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 100, Idempotency_Key="k1")
+        assert (await scene.charge(8, 100, Idempotency_Key="k1")).json["amount"] == 100
+
+    in_scene(play)
+
+
+def test_a_twin_at_the_same_moment_is_told_to_wait() -> None:
+    async def play(scene: Scene) -> None:
+        twins = await asyncio.gather(*(scene.charge(7, 100, Idempotency_Key="k1") for _ in range(2)))
+        assert sorted(twin.status for twin in twins) == [200, 409]
+        assert await scene.balance(7) == 100
+
+    in_scene(play)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ({"userId": 7}, ["/point"]),
+        ({"userId": True, "point": 1.0}, ["/userId", "/point"]),
+        ({"userId": "7", "point": None}, ["/userId", "/point"]),
+        ({"userId": 0, "point": -1}, ["/userId", "/point"]),
+        ({"userId": 2**53, "point": 2**64}, ["/userId", "/point"]),
+        ([], [""]),
+    ],
+)
+def test_every_wrong_field_is_named_and_nothing_changes(body: Any, pointers: list[str]) -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 1)
+        reply = await scene.client.call("PATCH", CHARGE, body)
+        assert (reply.status, reply.code) == (422, "INVALID_FIELD")
+        assert [error["pointer"] for error in reply.json["errors"]] == pointers
+        assert await scene.balance(7) == 1
+
+    in_scene(play)
+
+
+def test_a_request_is_paid_once_however_often_and_wherever_it_arrives() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 100)
+        answers = await scene.tell(requested(), times=20)
+        assert {type(answer) for answer in answers} == {PaymentCompleted}
+        assert len(answers) == 20  # each asking is answered: the first answer may have been lost
+        assert await scene.balance(7) == 30
+
+    in_scene(play)
+
+
+def test_a_declined_attempt_stays_declined_and_the_next_one_is_decided_afresh() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 69)
+        await scene.tell(requested(1))
+        await scene.charge(7, 100)
+        await scene.tell(requested(1))
+        assert [type(answer) for answer in scene.answers] == [PaymentDeclined, PaymentDeclined]
+        await scene.tell(requested(2))
+        assert [(type(a), a.attempt) for a in scene.answers[2:]] == [(PaymentCompleted, 2)]
+        assert await scene.balance(7) == 99
+
+    in_scene(play)
+
+
+def test_a_cancelled_payment_is_refunded_once() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 100)
+        await scene.tell(requested())
+        await scene.tell(cancelled(), times=5)
+        refunds = [answer for answer in scene.answers if isinstance(answer, PaymentRefunded)]
+        assert [refund.amount for refund in refunds] == [70] * 5
+        assert await scene.balance(7) == 100
+
+    in_scene(play)
+
+
+def test_a_request_that_comes_after_its_cancellation_finds_the_tombstone() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 100)
+        await scene.tell(cancelled())
+        await scene.tell(requested(), times=3)
+        assert {type(answer) for answer in scene.answers} == {PaymentVoided}
+        assert await scene.balance(7) == 100
+
+    in_scene(play)
+
+
+def test_the_cancellation_of_a_declined_attempt_is_answered_with_the_decline() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.tell(requested())
+        await scene.tell(cancelled())
+        assert [type(answer) for answer in scene.answers] == [PaymentDeclined, PaymentDeclined]
+
+    in_scene(play)
+
+
+def test_the_ledger_is_paged_newest_first() -> None:
+    async def play(scene: Scene) -> None:
+        for point in (1, 2, 3, 4, 5):
+            await scene.charge(7, point)
+        first = (await scene.client.call("GET", "/api/v1/users/7/wallet/entries?limit=2")).json
+        assert [entry["amount"] for entry in first["entries"]] == [5, 4]
+        rest = f"/api/v1/users/7/wallet/entries?limit=9&before={first['nextBefore']}"
+        second = (await scene.client.call("GET", rest)).json
+        assert [entry["balanceAfter"] for entry in second["entries"]] == [6, 3, 1]
+        assert second["nextBefore"] is None
+
+    in_scene(play)
+
+
+def test_an_opening_balance_is_given_once_and_never_on_top() -> None:
+    async def play(scene: Scene) -> None:
+        for _ in range(2):
+            reply = await scene.client.call("PUT", "/internal/v1/wallets/7", {"amount": 500})
+            assert (reply.status, reply.json["amount"]) == (200, 500)
+        await scene.charge(8, 1)
+        assert (await scene.other.call("PUT", "/internal/v1/wallets/8", {"amount": 500})).json["amount"] == 1
+
+    in_scene(play)
