@@ -44,7 +44,8 @@ class Priority(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One route. Paths are templates (`/users/{userId}/wallet`); `problems` are the codes it may answer with besides
-    those every route may give. `ticket`: none is asked for, one that is inside, or one that at least was."""
+    those every route may give. `ticket`: none is asked for, any that verifies, one that is inside, or one that at least
+    was. `answers_later`: the answer may be 202 with a `Location` to ask at."""
 
     id: str
     room: str
@@ -57,8 +58,9 @@ class Operation:
     query: type[Model] | None = None
     answer: type[Model] | None = None
     problems: tuple[str, ...] = ()
-    ticket: Literal["none", "inside", "inside-or-ended"] = "none"
+    ticket: Literal["none", "any", "inside", "inside-or-ended"] = "none"
     priority: Priority = Priority.READ
+    answers_later: bool = False
 
     @property
     def is_write(self) -> bool:

@@ -60,7 +60,10 @@ def error_text(error: BaseException) -> str:
 
 
 async def within(clock: Clock, seconds: float, work: Awaitable[object]) -> bool:
-    """Await `work` for at most `seconds` of this clock, then cancel it. True when it ended by itself; raises its error."""
+    """Await `work` for at most `seconds` of this clock, then cancel it. True when it ended by itself.
+
+    Raises what `work` raises.
+    """
     task = asyncio.ensure_future(work)
     limit = asyncio.ensure_future(clock.sleep(seconds))
     try:
@@ -94,9 +97,12 @@ class Crew(Generic[Token]):
         self._settle = settle
         self._ready: deque[Token] = deque()
         self._workers: set[asyncio.Task[None]] = set()
+        self._working_count = 0
+        """Workers that will look for another message; fewer than tasks, which take a turn of the loop to go."""
         self._resting: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._seconds = {outcome: metrics.handled_seconds.labels(topic, group, outcome.value) for outcome in Outcome}
+        self._dead = metrics.dead_letters.labels(topic, group)
         self._running = metrics.consumer_running.labels(topic, group)
         self._running.set(1)
 
@@ -111,8 +117,9 @@ class Crew(Generic[Token]):
             return
         self.in_hand[token] = message
         self._ready.append(token)
-        if len(self._workers) < RUNNING_COUNT_MAX:
+        if self._working_count < RUNNING_COUNT_MAX:
             # A worker goes on until nothing is ready, so that a burst costs at most 64 tasks.
+            self._working_count += 1
             worker = asyncio.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
@@ -133,15 +140,24 @@ class Crew(Generic[Token]):
         await cancelled(*self._workers)
 
     async def _work(self) -> None:
-        while self._ready and not self._stopping and not self.failure:
-            token = self._ready.popleft()
-            message = self.in_hand[token]
-            outcome, error = await self._handle(message)
-            if outcome is Outcome.FAILED and not self.failure:
-                self.failure = error
-                self._running.set(0)
-            del self.in_hand[token]
-            self._settle(token, message, outcome, error)
+        try:
+            while self._ready and not self._stopping and not self.failure:
+                token = self._ready.popleft()
+                message = self.in_hand[token]
+                outcome, error = await self._handle(message)
+                self._ended(token, message, outcome, error)
+        finally:
+            self._working_count -= 1
+
+    def _ended(self, token: Token, message: Message, outcome: Outcome, error: str) -> None:
+        if outcome is Outcome.FAILED and not self.failure:
+            self.failure = error
+            self._running.set(0)
+        if outcome is Outcome.POISON:
+            self._dead.inc()
+            _log.warning("dead letter", topic=self.topic, group=self.group, id=message.id, error=error)
+        del self.in_hand[token]
+        self._settle(token, message, outcome, error)
 
     async def _handle(self, message: Message) -> tuple[Outcome, str]:
         tries = 0
@@ -168,8 +184,7 @@ class Crew(Generic[Token]):
             if self._stopping:
                 raise
             outcome, error = Outcome.FAILED, "the handler was cancelled from inside"
-        except Exception as fault:
-            # Not swallowed: the outcome stops this consumer without committing, and ping() tells.
+        except Exception as fault:  # noqa: BLE001  not swallowed: it stops this consumer uncommitted, and ping() tells
             outcome, error = Outcome.FAILED, error_text(fault)
             _log.exception("consumer stopped", topic=self.topic, group=self.group, id=message.id)
         self._seconds[outcome].observe(self._clock.monotonic_s() - began_s)

@@ -13,11 +13,12 @@ a second publish, which every handler takes.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from libs.common.clock import Clock
 from libs.common.errors import DependencyDown, Problem
+from libs.common.jobs import Cycle
 from libs.common.log import get_logger
 from libs.common.messaging.delivery import backoff_s, cancelled, within
 from libs.common.messaging.ports import EventBus, Message
@@ -29,8 +30,7 @@ WAITING_COUNT_MAX = 10_000
 UNMARKED_COUNT_MAX = 10_000
 MARK_DELAY_S = 0.1
 SCAN_PERIOD_S = 1.0
-SCAN_BUSY_PERIOD_S = 0.2
-SCAN_COUNT_MAX = 1_000
+SCAN_COUNT_MAX = 2_000
 SCAN_AGE_MS = 2_000
 STOP_GRACE_S = 2.0
 
@@ -58,32 +58,33 @@ class OutboxRelay:
         self._offered = asyncio.Event()
         self._to_mark = asyncio.Event()
         self._stopping = False
-        self._purge_due_s = 0.0
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._runs = {
-            (job, outcome): metrics.job_runs.labels(job, outcome)
-            for job in ("outbox_scan", "outbox_purge")
-            for outcome in ("done", "bound", "failed")
-        }
+        self._cycles = (
+            Cycle("outbox_scan", SCAN_PERIOD_S, self._scan, clock, metrics),
+            Cycle("outbox_purge", PURGE_PERIOD_S, self._purge, clock, metrics),
+        )
 
     async def start(self) -> None:
         """Begin publishing. What an earlier life left behind is found by the first scan."""
         self._tasks = {
             "publish": asyncio.create_task(self._publish_all()),
             "mark": asyncio.create_task(self._mark_all()),
-            "scan": asyncio.create_task(self._scan_all()),
         }
+        for task in self._tasks.values():
+            task.add_done_callback(_say_if_it_died)
+        for cycle in self._cycles:
+            await cycle.start()
 
     async def stop(self) -> None:
         """Publish what waits, mark what is published, each within a bound; the rest is for the next start."""
         self._stopping = True
-        scan = self._tasks.pop("scan", None)
-        if scan is not None:
-            await cancelled(scan)
+        for cycle in self._cycles:
+            await cycle.stop()
         publish = self._tasks.pop("publish", None)
         if publish is not None:
             self._offered.set()
-            await within(self._clock, STOP_GRACE_S, publish)
+            # One that died of an error said so when it did; here the rest is brought to an end.
+            await within(self._clock, STOP_GRACE_S, asyncio.gather(publish, return_exceptions=True))
         mark = self._tasks.pop("mark", None)
         if mark is not None:
             await cancelled(mark)
@@ -155,25 +156,6 @@ class OutboxRelay:
         self._to_mark.clear()
         return True
 
-    async def _scan_all(self) -> None:
-        while True:
-            hit_bound = await self._run("outbox_scan", self._scan)
-            if self._clock.monotonic_s() >= self._purge_due_s:
-                # As long as a bite hits its bound, the next one follows with the next scan.
-                if not await self._run("outbox_purge", self._purge):
-                    self._purge_due_s = self._clock.monotonic_s() + PURGE_PERIOD_S
-            await self._clock.sleep(SCAN_BUSY_PERIOD_S if hit_bound else SCAN_PERIOD_S)
-
-    async def _run(self, job: str, bite: Callable[[], Awaitable[bool]]) -> bool:
-        try:
-            hit_bound = await bite()
-        except Problem as problem:
-            self._runs[job, "failed"].inc()
-            _log.warning("outbox job failed", job=job, error=problem.detail)
-            return False
-        self._runs[job, "bound" if hit_bound else "done"].inc()
-        return hit_bound
-
     async def _scan(self) -> bool:
         now_ms = self._clock.now_ms()
         count, oldest_ms = await self._store.outbox_backlog()
@@ -191,3 +173,8 @@ class OutboxRelay:
     async def _purge(self) -> bool:
         gone = await self._store.purge_published(self._clock.now_ms() - PUBLISHED_KEPT_MS, PURGE_COUNT_MAX)
         return gone >= PURGE_COUNT_MAX
+
+
+def _say_if_it_died(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("outbox relay stopped", exc_info=task.exception())

@@ -7,6 +7,9 @@ them. A static ticket (load tests only) has no room and no sequence.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+WAITING_TOKEN = "X-Waiting-Token"  # noqa: S105 (the name of a header)
+"""What clients send: their ticket, the `uuid` that joining the line answers with."""
+
 TICKET, ROOM, SEQUENCE, ENDED = "X-Ticket", "X-Ticket-Room", "X-Ticket-Sequence", "X-Ticket-Ended"
 
 

@@ -9,7 +9,7 @@ from libs.common.clock import Clock
 from libs.common.config import ServiceSettings
 from libs.common.metrics import CommonMetrics
 from libs.common.web.edge import edge
-from libs.common.web.health import Health, add_health_routes
+from libs.common.web.health import Health, add_health_routes, add_metrics_route
 
 HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", CommonMetrics)
@@ -26,15 +26,27 @@ class Part(Protocol):
 
 
 def base_app(
-    settings: ServiceSettings, clock: Clock, metrics: CommonMetrics, body_bytes_max: int = BODY_BYTES_MAX
+    settings: ServiceSettings,
+    clock: Clock,
+    metrics: CommonMetrics,
+    body_bytes_max: int = BODY_BYTES_MAX,
+    *,
+    health: Health | None = None,
+    shows_metrics: bool = True,
 ) -> web.Application:
-    """An app with the edge, `/healthz`, `/readyz` and `/metrics`, and no parts yet."""
+    """An app with the edge, `/healthz`, `/readyz` and `/metrics`, and no parts yet.
+
+    A service with a public and an inner port makes two: the public one shows no metrics, the other one shares its
+    `health`.
+    """
     app = web.Application(
         middlewares=[edge(clock, metrics, settings.request_deadline_s)], client_max_size=body_bytes_max
     )
-    app[HEALTH] = Health(clock, metrics)
+    app[HEALTH] = health or Health(clock, metrics)
     app[METRICS] = metrics
-    add_health_routes(app, app[HEALTH], metrics)
+    add_health_routes(app, app[HEALTH])
+    if shows_metrics:
+        add_metrics_route(app, metrics)
     return app
 
 

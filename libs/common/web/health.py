@@ -1,7 +1,7 @@
 """Is the process alive, and can it do its work: `/healthz` and `/readyz`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import web
@@ -26,13 +26,21 @@ class Health:
         self._clock = clock
         self._metrics = metrics
         self._pings: dict[str, Ping] = {}
+        self._at_first: set[str] = set()
+        self._seen: set[str] = set()
         self._states: dict[str, str] = {}
         self._checked_s = float("-inf")
         self.draining = False
 
-    def watch(self, name: str, ping: Ping) -> None:
-        """Readiness from now on asks `ping`: it returns when the part works and raises a Problem when it does not."""
+    def watch(self, name: str, ping: Ping, *, at_first: bool = False) -> None:
+        """Readiness from now on asks `ping`: it returns when the part works and raises a Problem when it does not.
+
+        `at_first`: once it has worked, its state is told and no longer decides. For a part whose loss takes away some
+        of what the service does, and not all.
+        """
         self._pings[name] = ping
+        if at_first:
+            self._at_first.add(name)
 
     async def states(self) -> dict[str, str]:
         """Each part's name and `ok`, or the sentence that says what is wrong with it."""
@@ -42,7 +50,13 @@ class Health:
             self._checked_s = self._clock.monotonic_s()
             for name, state in self._states.items():
                 self._metrics.dependency_up.labels(name).set(state == "ok")
+            self._seen.update(name for name, state in self._states.items() if state == "ok")
         return {**self._states, **({"process": "draining"} if self.draining else {})}
+
+    def is_ready(self, states: Mapping[str, str]) -> bool:
+        """Whether a service whose parts are in these states should be sent requests."""
+        forgiven = self._at_first & self._seen
+        return all(state == "ok" or name in forgiven for name, state in states.items())
 
     async def _ask(self, ping: Ping) -> str:
         try:
@@ -55,8 +69,8 @@ class Health:
         return "ok"
 
 
-def add_health_routes(app: web.Application, health: Health, metrics: CommonMetrics) -> None:
-    """`/healthz`, `/readyz` and `/metrics`."""
+def add_health_routes(app: web.Application, health: Health) -> None:
+    """`/healthz` and `/readyz`."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(body=b'{"status":"ok"}', content_type="application/json")
@@ -64,17 +78,22 @@ def add_health_routes(app: web.Application, health: Health, metrics: CommonMetri
     async def readyz(_: web.Request) -> web.Response:
         return await readiness_response(health)
 
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+
+
+def add_metrics_route(app: web.Application, metrics: CommonMetrics) -> None:
+    """`/metrics`, as Prometheus reads it."""
+
     async def metrics_page(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics_page)
 
 
 async def readiness_response(health: Health) -> web.Response:
-    """200 when every part answers, else 503; the body names each part and its state either way."""
+    """200 when the parts that count answer, else 503; the body names each part and its state either way."""
     states = await health.states()
-    ready = all(state == "ok" for state in states.values())
+    ready = health.is_ready(states)
     body = orjson.dumps({"status": "ready" if ready else "not ready", "dependencies": states})
     return web.Response(body=body, status=200 if ready else 503, content_type="application/json")

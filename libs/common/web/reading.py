@@ -13,6 +13,9 @@ from libs.common.ids import INTEGER_MAX
 
 M = TypeVar("M", bound=Model)
 
+ERRORS_TOLD_MAX = 100
+"""Wrong fields one answer names."""
+
 DEPTH_MAX = 32
 """Nested arrays and objects in a body; more is nothing any of our bodies needs."""
 
@@ -70,7 +73,7 @@ def _refuse(wrong: ValidationError, where: str) -> NoReturn:
         FieldError(where + separator + "/".join(_escaped(part) for part in error["loc"]), error["msg"])
         if error["loc"]
         else FieldError(where, error["msg"])
-        for error in wrong.errors(include_url=False, include_input=False, include_context=False)
+        for error in wrong.errors(include_url=False, include_input=False, include_context=False)[:ERRORS_TOLD_MAX]
     ]
     raise InvalidField("Some fields are wrong; `errors` names each.", errors=errors)
 

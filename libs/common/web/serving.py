@@ -17,7 +17,7 @@ from aiohttp import web
 
 from libs.common import log
 from libs.common.config import ServiceSettings
-from libs.common.errors import ConfigError
+from libs.common.errors import ConfigError, DependencyDown
 from libs.common.web.app import HEALTH
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -38,12 +38,13 @@ class Listening:
 
 
 def main(service: str, settings_type: type[S], listening: Callable[[S], Sequence[Listening]]) -> None:
-    """The whole life of a service process. A setting that cannot work is one sentence on stderr and exit 1."""
+    """The whole life of a service process. A setting that cannot work, or a part that is down at the start, is one
+    sentence on stderr and exit 1."""
     try:
         settings = settings_type.from_environment()
         log.configure(service, settings.instance, settings.log_level, settings.log_format)
         uvloop.run(_serve(listening(settings), settings))
-    except ConfigError as wrong:
+    except (ConfigError, DependencyDown) as wrong:  # whoever runs the process starts it again after a pause
         print(f"{service}: {wrong}", file=sys.stderr)  # noqa: T201  the one sentence a person reads
         sys.exit(1)
 
