@@ -76,6 +76,12 @@ class Buyer:
     async def reservation(self, id_: str) -> Answered:
         return await self.call("GET", f"/concert/reservation/{id_}")
 
+    async def status_of(self, reservation: str) -> str:
+        """The status of a reservation of this buyer."""
+        reply = await self.reservation(reservation)
+        assert reply.status == 200, reply.body
+        return str(reply.json["status"])
+
     async def cancel(self, id_: str) -> Answered:
         return await self.call("DELETE", f"/concert/reservation/{id_}")
 

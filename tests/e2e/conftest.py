@@ -34,8 +34,9 @@ class HttpCaller:
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    with RunningSystem(tmp_path_factory.mktemp("system"), DEMO_SCHEDULES="40", ROOM_CAPACITY="2000") as running:
-        yield running
+    running = RunningSystem(tmp_path_factory.mktemp("system"), DEMO_SCHEDULES="40", ROOM_CAPACITY="2000").start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture

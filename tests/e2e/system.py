@@ -1,5 +1,6 @@
 """The product as a user starts it: the supervisor of `make run` as a child process, with its own ports and state."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +19,18 @@ STOP_TIMEOUT_S = 12.0
 PORTS_PER_SYSTEM = 20
 
 
+@asynccontextmanager
+async def running_system(state_dir: Path, **environment: str) -> AsyncIterator["RunningSystem"]:
+    """A system for the time of a block: `async with running_system(path, HOLD_S="2") as system:`."""
+    system = await asyncio.to_thread(RunningSystem(state_dir, **environment).start)
+    try:
+        yield system
+    finally:
+        await asyncio.to_thread(system.stop)
+
+
 class RunningSystem:
-    """`with RunningSystem(state_dir, HOLD_S="2") as system:` runs everything until the block ends."""
+    """One supervisor and what it runs. Every method blocks: call them in a thread from a test that runs in a loop."""
 
     def __init__(self, state_dir: Path, **environment: str) -> None:
         self.state_dir = state_dir
@@ -27,7 +40,8 @@ class RunningSystem:
         self.environment = {**os.environ, "DEMO_USERS": "50", **own, **environment}
         self.output: list[str] = []
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Start the supervisor and wait until it says that the system is ready."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "infra.local", "run"],
             cwd=ROOT,
@@ -36,15 +50,30 @@ class RunningSystem:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._wait_until_ready()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        assert self._process.stdout is not None
+        give_up_s = time.monotonic() + READY_TIMEOUT_S
+        for line in self._process.stdout:
+            self.output.append(line.rstrip())
+            if line.startswith("ready "):
+                return self
+            if time.monotonic() > give_up_s:
+                break
+        self._process.kill()
+        raise AssertionError("the system did not become ready:\n" + "\n".join(self.output))
 
     def stop(self) -> int:
-        """End it as an operator would; its exit code."""
+        """End it as an operator would, if it still runs; its exit code."""
+        if self._process.returncode is not None:
+            return self._process.returncode
         self._process.send_signal(signal.SIGTERM)
+        return self._ended()
+
+    def kill(self) -> None:
+        """End the supervisor as a crash would."""
+        self._process.kill()
+        self._ended()
+
+    def _ended(self) -> int:
         try:
             rest, _ = self._process.communicate(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -52,11 +81,6 @@ class RunningSystem:
             raise
         self.output += rest.splitlines()
         return self._process.returncode
-
-    def kill(self) -> None:
-        """End the supervisor as a crash would."""
-        self._process.kill()
-        self._process.communicate(timeout=STOP_TIMEOUT_S)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Each process by its name, as `make status` shows it."""
@@ -75,18 +99,6 @@ class RunningSystem:
             check=True,
         )
         return done.stdout
-
-    def _wait_until_ready(self) -> None:
-        assert self._process.stdout is not None
-        give_up_s = time.monotonic() + READY_TIMEOUT_S
-        for line in self._process.stdout:
-            self.output.append(line.rstrip())
-            if line.startswith("ready "):
-                return
-            if time.monotonic() > give_up_s:
-                break
-        self._process.kill()
-        raise AssertionError("the system did not become ready:\n" + "\n".join(self.output))
 
 
 def _free_ports() -> int:

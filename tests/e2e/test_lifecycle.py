@@ -11,7 +11,7 @@ import pytest
 from libs.common.testing.eventually import eventually
 from tests.buyer import Buyer
 from tests.e2e.conftest import HttpCaller
-from tests.e2e.system import RunningSystem
+from tests.e2e.system import running_system
 
 pytestmark = pytest.mark.e2e
 
@@ -21,8 +21,7 @@ SERVICES = ("queue", "catalog", "reservation", "wallet", "gateway")
 async def test_an_expired_hold_frees_its_seats_within_a_second_and_the_catalog_shows_it_within_two(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    running = RunningSystem(tmp_path, HOLD_S="2", DEMO_SCHEDULES="2", DEMO_USERS="10")
-    with await asyncio.to_thread(running.__enter__):
+    async with running_system(tmp_path, HOLD_S="2", DEMO_SCHEDULES="2", DEMO_USERS="10") as running:
         first, second = (Buyer(HttpCaller(session, running.url), user=user) for user in (1, 2))
         held = await first.hold(1, [1, 2])
         ends_s = time.monotonic() + 2
@@ -33,7 +32,7 @@ async def test_an_expired_hold_frees_its_seats_within_a_second_and_the_catalog_s
             return reply.status == 201
 
         async def is_expired() -> bool:
-            return (await first.reservation(held.json["id"])).json["status"] == "EXPIRED"
+            return await first.status_of(held.json["id"]) == "EXPIRED"
 
         async def is_shown() -> bool:
             return 1 in await first.seats(1)
@@ -47,8 +46,7 @@ async def test_an_expired_hold_frees_its_seats_within_a_second_and_the_catalog_s
 async def test_every_service_comes_back_after_a_kill_and_the_sale_goes_on(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    running = RunningSystem(tmp_path, DEMO_SCHEDULES="2", DEMO_USERS="10")
-    with await asyncio.to_thread(running.__enter__):
+    async with running_system(tmp_path, DEMO_SCHEDULES="2", DEMO_USERS="10") as running:
         caller = HttpCaller(session, running.url)
         waiting = Buyer(caller, user=9)
         await waiting.join()
@@ -80,7 +78,7 @@ async def test_every_service_comes_back_after_a_kill_and_the_sale_goes_on(
         assert paid.status in (200, 202)
 
         async def is_confirmed() -> bool:
-            return (await buyer.reservation(held.json["id"])).json["status"] == "CONFIRMED"
+            return await buyer.status_of(held.json["id"]) == "CONFIRMED"
 
         await eventually(is_confirmed, within_s=10)
         assert len(await buyer.debits()) == 1
@@ -89,8 +87,7 @@ async def test_every_service_comes_back_after_a_kill_and_the_sale_goes_on(
 async def test_a_payment_asked_for_while_the_wallet_is_down_settles_when_it_is_back(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    running = RunningSystem(tmp_path, DEMO_SCHEDULES="1", DEMO_USERS="10", PAY_WAIT_S="0.5")
-    with await asyncio.to_thread(running.__enter__):
+    async with running_system(tmp_path, DEMO_SCHEDULES="1", DEMO_USERS="10", PAY_WAIT_S="0.5") as running:
         buyer = Buyer(HttpCaller(session, running.url))
         held = await buyer.hold(1, [1])
         await asyncio.to_thread(running.act, "pause", "wallet")
@@ -100,7 +97,8 @@ async def test_a_payment_asked_for_while_the_wallet_is_down_settles_when_it_is_b
         await asyncio.to_thread(running.act, "resume", "wallet")
 
         async def is_completed() -> bool:
-            return (await buyer.payment(paid.json["id"])).json["status"] == "COMPLETED"
+            reply = await buyer.payment(paid.json["id"])
+            return bool(reply.json["status"] == "COMPLETED")
 
         await eventually(is_completed, within_s=10)
         assert len(await buyer.debits()) == 1
@@ -109,30 +107,30 @@ async def test_a_payment_asked_for_while_the_wallet_is_down_settles_when_it_is_b
 async def test_everything_is_still_there_after_a_stop_and_a_warm_start_within_five_seconds(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    running = RunningSystem(tmp_path, DEMO_SCHEDULES="2", DEMO_USERS="10")
-    await asyncio.to_thread(running.__enter__)
-    buyer = Buyer(HttpCaller(session, running.url))
-    held = await buyer.hold(1, [1])
-    assert (await buyer.pay(held.json["id"])).status == 200
-    pids = [row["pid"] for row in (await asyncio.to_thread(running.status)).values()]
-    assert await asyncio.to_thread(running.stop) == 0
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    figures = {"DEMO_SCHEDULES": "2", "DEMO_USERS": "10"}
+    async with running_system(tmp_path, **figures) as running:
+        buyer = Buyer(HttpCaller(session, running.url))
+        held = await buyer.hold(1, [1])
+        assert (await buyer.pay(held.json["id"])).status == 200
+        pids = [row["pid"] for row in (await asyncio.to_thread(running.status)).values()]
+        assert await asyncio.to_thread(running.stop) == 0
+        assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
     started_s = time.monotonic()
-    with await asyncio.to_thread(running.__enter__):
+    async with running_system(tmp_path, **figures) as running:
         assert time.monotonic() - started_s < 5
+        buyer = Buyer(HttpCaller(session, running.url))
         assert (await buyer.reservation(held.json["id"])).json["status"] == "CONFIRMED"
         assert 1 not in await buyer.seats(1)
 
 
 async def test_a_supervisor_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
-    running = RunningSystem(tmp_path, DEMO_SCHEDULES="1", DEMO_USERS="1")
-    await asyncio.to_thread(running.__enter__)
-    pids = [row["pid"] for row in (await asyncio.to_thread(running.status)).values()]
-    assert len(pids) == len(SERVICES) + 1
-    running.kill()
+    async with running_system(tmp_path, DEMO_SCHEDULES="1", DEMO_USERS="1") as running:
+        pids = [row["pid"] for row in (await asyncio.to_thread(running.status)).values()]
+        assert len(pids) == len(SERVICES) + 1
+        await asyncio.to_thread(running.kill)
 
-    async def all_gone() -> bool:
-        return not [pid for pid in pids if psutil.pid_exists(pid)]
+        async def all_gone() -> bool:
+            return not [pid for pid in pids if psutil.pid_exists(pid)]
 
-    await eventually(all_gone, within_s=10)
+        await eventually(all_gone, within_s=10)

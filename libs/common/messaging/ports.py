@@ -1,4 +1,4 @@
-"""The event bus as the services see it. One contract suite (`libs.common.testing.bus_contract`), passed by every adapter.
+"""The event bus as the services see it. Every adapter passes `libs.common.testing.bus_contract`.
 
 Delivery is at least once and in no promised order: handlers are idempotent and need none.
 """
@@ -59,7 +59,7 @@ class EventBus(Protocol):
         ...
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Return when the broker has all of them. Raises DependencyDown within a bounded time; some may have gone out."""
+        """Return when the broker has all of them. Raises DependencyDown in bounded time; some may have gone out."""
         ...
 
     async def subscribe(self, topic: str, group: str, handler: Handler) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from libs.common import trace
+from libs.common.errors import Problem
 from libs.common.events.catalogue import to_message
 from libs.common.messaging.ports import Message
 from libs.common.metrics import CommonMetrics
@@ -110,7 +111,12 @@ class Documents(Generic[T]):
             folder = asyncio.create_task(self._fold_line(id_))
             self._folders.add(folder)
             folder.add_done_callback(self._folders.discard)
-        result: R = await waiting.outcome
+        try:
+            result: R = await waiting.outcome
+        finally:
+            # A refusal leads to this frame, and from here back to itself: thousands of them would be left to the
+            # garbage collector, at more than the price of deciding them.
+            del waiting
         return result
 
     async def find(self, *where: Where, order_by: str | None = None, descending: bool = False, limit: int) -> list[T]:
@@ -204,6 +210,8 @@ def _decide_all(state: T | None, batch: Sequence[_Waiting]) -> _Fold[T]:
         try:
             decision = waiting.decide(fold.state)
         except Exception as refusal:  # noqa: BLE001  a refusal is the caller's result, whatever its type
+            if isinstance(refusal, Problem):  # an answer, not a fault: where it was decided would only tie it to us
+                refusal.__traceback__ = None
             fold.outcomes.append((waiting, None, refusal))
             continue
         if decision.state is not None:

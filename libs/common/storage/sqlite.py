@@ -34,6 +34,8 @@ WRITES_WAITING_MAX = 20_000
 BUSY_TIMEOUT_MS = 2_000
 START_STOP_TIMEOUT_S = 10.0
 
+_COLUMN_PREFIX = "field_"
+
 _OUTBOX_SQL = """
 CREATE TABLE IF NOT EXISTS outbox (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, key TEXT NOT NULL, type TEXT NOT NULL,
@@ -198,7 +200,7 @@ class SqliteCollection:
         self._store = store
         self._declared = declared
         table = self._table = f"doc_{declared.name}"
-        fields = declared.fields
+        fields = [_column(field) for field in declared.fields]
         columns = ", ".join(["version", "body", *fields])
         self._load_sql = f"SELECT version, body FROM {table} WHERE id = ?"
         self._insert_sql = f"INSERT INTO {table} (id, {columns}) VALUES ({', '.join('?' * (len(fields) + 3))})"
@@ -209,13 +211,14 @@ class SqliteCollection:
     def schema_sql(self) -> str:
         """Makes the table and its indexes where they are missing. A UNIQUE index lets NULL in any number of times."""
         table, declared = self._table, self._declared
-        columns = "".join(f", {field}" for field in declared.fields)
+        columns = "".join(f", {_column(field)}" for field in declared.fields)
         statements = [f"CREATE TABLE IF NOT EXISTS {table} (id TEXT PRIMARY KEY, version INTEGER, body BLOB{columns})"]
         statements += [
-            f"CREATE UNIQUE INDEX IF NOT EXISTS {table}_one_{field} ON {table} ({field})" for field in declared.unique
+            f"CREATE UNIQUE INDEX IF NOT EXISTS {table}_one_{field} ON {table} ({_column(field)})"
+            for field in declared.unique
         ]
         statements += [
-            f"CREATE INDEX IF NOT EXISTS {table}_by_{'_'.join(fields)} ON {table} ({', '.join(fields)})"
+            f"CREATE INDEX IF NOT EXISTS {table}_by_{'_'.join(fields)} ON {table} ({', '.join(map(_column, fields))})"
             for fields in declared.indexes
         ]
         return ";\n".join(statements)
@@ -237,7 +240,7 @@ class SqliteCollection:
                     if cursor.connection.changes() == 0:
                         raise Stale
             except apsw.ConstraintError as clash:
-                raise AlreadyExists(str(clash).rpartition(".")[2]) from None
+                raise AlreadyExists(str(clash).rpartition(".")[2].removeprefix(_COLUMN_PREFIX)) from None
             for event in events:
                 cursor.execute(_INSERT_EVENT, _event_row(event, stored_ms))
 
@@ -245,7 +248,7 @@ class SqliteCollection:
 
     async def find(self, where: Sequence[Where], order_by: str | None, descending: bool, limit: int) -> list[Versioned]:
         conditions, bindings = self._conditions(where, order_by)
-        order = f" ORDER BY {order_by} {'DESC' if descending else 'ASC'}" if order_by else ""
+        order = f" ORDER BY {_column(order_by)} {'DESC' if descending else 'ASC'}" if order_by else ""
         rows = await self._store.search(
             f"SELECT id, version, body FROM {self._table}{conditions}{order} LIMIT ?",
             (*bindings, limit),
@@ -273,19 +276,24 @@ class SqliteCollection:
         for condition in where:
             self._check_declared(condition.field)
             if condition.op == "in":
-                parts.append(f"{condition.field} IN ({', '.join('?' * len(condition.value))})")
+                parts.append(f"{_column(condition.field)} IN ({', '.join('?' * len(condition.value))})")
                 bindings.extend(condition.value)
             else:
-                parts.append(f"{condition.field} {condition.op} ?")
+                parts.append(f"{_column(condition.field)} {condition.op} ?")
                 bindings.append(condition.value)
         if order_by is not None:
             self._check_declared(order_by)
-            parts.append(f"{order_by} IS NOT NULL")
+            parts.append(f"{_column(order_by)} IS NOT NULL")
         return (f" WHERE {' AND '.join(parts)}" if parts else ""), tuple(bindings)
 
     def _check_declared(self, field: str) -> None:
         if field not in self._declared.fields:
             raise ValueError(f"{self._declared.name}: {field} is not a declared index")
+
+
+def _column(field: str) -> str:
+    """The column of a declared field: apart from the table's own `id`, `version` and `body`, and from SQL's words."""
+    return _COLUMN_PREFIX + field
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -49,7 +49,8 @@ async def serve_in_memory(
 ) -> Reply:
     """Run one request through an app: router, middlewares and handler, no socket."""
     loop = asyncio.get_running_loop()
-    payload = streams.StreamReader(BaseProtocol(loop), 2**16, loop=loop)
+    # All of the body is there at once: a smaller limit would pause a transport that does not exist.
+    payload = streams.StreamReader(BaseProtocol(loop), max(2**16, len(body)), loop=loop)
     if body:
         payload.feed_data(body)
     payload.feed_eof()

@@ -1,0 +1,183 @@
+"""The composition of `make run`: what is started, with which environment, and in which order things happen."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from infra.local.child import Child, http_ready
+from infra.local.control import Control
+from infra.local.demo import load_demo_once
+from infra.local.display import Display
+from infra.local.guardian import Guardian
+from infra.local.redis_server import check_redis_url, find_redis_server, redis_child, socket_url
+from infra.local.settings import DEMO_TOKEN, ROOMS, LocalSettings
+from infra.local.state import StateDir
+from infra.local.supervisor import Supervisor
+from libs.common.errors import ConfigError
+
+PORT_GRACE_S = 1.0
+"""How long a port may still be held by a system that was killed a moment ago."""
+
+PARENT_EVERY_S = 0.5
+
+_DEFAULTS = {
+    "LOG_FORMAT": "json",
+    "PYTHONUNBUFFERED": "1",
+    "TICKET_SIGNING_KEY": "1",
+    # No balancer needs a warning here, and all three layers have to be gone within ten seconds.
+    "DRAIN_S": "0",
+    "SHUTDOWN_S": "2.5",
+}
+
+Command = Callable[[str], tuple[str, ...]]
+
+
+def room_command(room: str) -> tuple[str, ...]:
+    """How a room is started. Tests give `run_system` another one, which starts small fakes."""
+    return (sys.executable, "-m", f"services.{room}")
+
+
+async def run_system(settings: LocalSettings, *, parent: int | None = None, command: Command = room_command) -> None:
+    """Run until SIGTERM, SIGINT or SIGHUP, or until the process `parent` has ended; then leave nothing behind.
+
+    Raises ConfigError with one sentence when the system cannot be brought up.
+    """
+    state = StateDir(settings.state_dir)
+    state.prepare()
+    with state.lock():
+        state.choose_sockets()
+        await _ports_are_free(settings)
+        addresses, redis = await _addresses(settings, state)
+        rooms = [_room_child(settings, room, addresses, state.ticket_keys(), command) for room in ROOMS]
+        children = [child for child in (redis, *rooms) if child is not None]
+        guardian = Guardian()
+        display = Display(state.log("supervisor"))
+        supervisor = Supervisor(children, guardian, state.log, display.say)
+        display.start(lambda: [life.status() for life in supervisor.lives.values()])
+        control = Control(supervisor, addresses)
+        end = _ending(supervisor, display.say)
+        try:
+            await guardian.start()
+            await control.listen(state.sockets / "control.sock")
+            up = asyncio.create_task(_bring_up(settings, state, supervisor, display.say), name="bring up")
+            ends = asyncio.create_task(end.wait(), name="end")
+            watch = asyncio.create_task(_parent_is_there(parent), name="parent")
+            await _first_to_end(up, ends, watch)
+        finally:
+            control.close()
+            await supervisor.stop()
+            state.close_sockets()
+            display.say("stopped")
+            display.close()
+
+
+async def _first_to_end(up: asyncio.Task[None], *ends: asyncio.Task[object]) -> None:
+    """Wait for one of `ends`, or for `up` to fail; raises what `up` raised."""
+    waiting: set[asyncio.Task[object]] = set(ends)
+    try:
+        await asyncio.wait({up, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if up.done():
+            up.result()
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (up, *waiting):
+            task.cancel()
+        await asyncio.gather(up, *waiting, return_exceptions=True)
+
+
+async def _bring_up(
+    settings: LocalSettings, state: StateDir, supervisor: Supervisor, say: Callable[[str], None]
+) -> None:
+    if settings.static_tokens:
+        which = DEMO_TOKEN if settings.static_tokens == DEMO_TOKEN else f"{len(settings.static_tokens.split(','))} set"
+        say(f"WARNING STATIC_TOKENS ({which}): whoever sends one walks past the waiting line; for load tests only")
+    await supervisor.start()
+    await supervisor.wait_ready(ROOMS)
+    await load_demo_once(settings, state, say)
+    say(f"ready {settings.public_url}")
+
+
+def _ending(supervisor: Supervisor, say: Callable[[str], None]) -> asyncio.Event:
+    """An event that the first polite signal sets; the second one makes the supervisor hurry."""
+    end = asyncio.Event()
+
+    def on(number: signal.Signals) -> None:
+        if end.is_set():
+            supervisor.hurry()
+            return
+        say(f"stopping ({number.name})")
+        end.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, on, number)
+    return end
+
+
+async def _parent_is_there(parent: int | None) -> None:
+    # `make` that is killed with -9 can tell nobody; its supervisor would run on without an owner.
+    while parent is None or os.getppid() == parent:  # noqa: ASYNC110 (nobody sets an event)
+        await asyncio.sleep(PARENT_EVERY_S)
+
+
+async def _ports_are_free(settings: LocalSettings) -> None:
+    deadline = time.monotonic() + PORT_GRACE_S
+    for name, port in settings.ports.items():
+        while not _is_free(port):
+            if time.monotonic() > deadline:
+                knob = "PORT" if name == "gateway" else f"{name.upper()}_PORT"
+                raise ConfigError(f"{knob}: port {port} ({name}) is in use; choose another, or stop what listens there")
+            await asyncio.sleep(0.05)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+async def _addresses(settings: LocalSettings, state: StateDir) -> tuple[dict[str, str], Child | None]:
+    """Where everything is, by the name of its setting; and Redis as a child, unless the environment names one."""
+    redis, redis_url = None, settings.redis_url
+    if redis_url is None:
+        server_socket = state.sockets / "redis.sock"
+        redis = redis_child(find_redis_server(), server_socket, state.path / "redis")
+        redis_url = socket_url(server_socket)
+    else:
+        await check_redis_url(redis_url)
+    urls = {f"{room.upper()}_URL": f"http://127.0.0.1:{settings.ports[room]}" for room in ROOMS}
+    urls["ADMIN_URL"] = f"http://127.0.0.1:{settings.ports['admin']}"
+    stores = {"REDIS_URL": redis_url, "BROKER_URL": settings.broker_url or redis_url, "STORE_URL": settings.store_url}
+    return {**urls, **stores}, redis
+
+
+def _room_child(
+    settings: LocalSettings, room: str, addresses: Mapping[str, str], ticket_keys: str, command: Command
+) -> Child:
+    port = settings.ports[room]
+    env = {
+        **{name: settings.environment.get(name) or default for name, default in _DEFAULTS.items()},
+        **addresses,
+        # Loopback whatever the shell exports: some set HOST to the machine's own name.
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "STATIC_TOKENS": settings.static_tokens,
+    }
+    if room == "gateway":
+        env["ADMIN_PORT"] = str(settings.ports["admin"])
+    if room in ("gateway", "queue"):
+        env["TICKET_KEYS"] = settings.environment.get("TICKET_KEYS") or ticket_keys
+    return Child(room, command(room), env, http_ready(port), port=port, layer=2 if room == "gateway" else 1)
+
+
+def control_socket(state_dir: Path) -> Path:
+    """Where a system that runs in `state_dir` listens for verbs."""
+    return StateDir(state_dir).sockets / "control.sock"

@@ -1,0 +1,128 @@
+"""The small decisions: settings, back-off, which redis-server, and what a screen that takes nothing may hold up."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from infra.local import settings
+from infra.local.display import LINES_MAX, Display
+from infra.local.life import BACKOFF_MAX_S, backoff_after, exit_text
+from infra.local.redis_server import find_redis_server
+from infra.local.settings import LocalSettings
+from infra.local.table import service_table
+from infra.local.tests.harness import until
+from libs.common.contract import catalog
+from libs.common.errors import ConfigError
+
+
+def test_every_port_follows_port_and_each_can_be_moved() -> None:
+    ports = LocalSettings.from_environment({"PORT": "9000", "QUEUE_PORT": "7000"}).ports
+    assert ports == {
+        "gateway": 9000,
+        "admin": 9010,
+        "queue": 7000,
+        "catalog": 9012,
+        "reservation": 9013,
+        "wallet": 9014,
+    }
+
+
+def test_the_store_is_an_absolute_folder_inside_state_dir(tmp_path: Path) -> None:
+    assert LocalSettings.from_environment({"STATE_DIR": str(tmp_path)}).store_url == f"sqlite:///{tmp_path}/store"
+    assert LocalSettings.from_environment({}).store_url == f"sqlite:///{Path.cwd()}/.run/store"
+
+
+def test_static_tokens_are_the_demos_only_where_the_environment_says_nothing() -> None:
+    assert LocalSettings.from_environment({}).static_tokens == "test-token"
+    assert LocalSettings.from_environment({"STATIC_TOKENS": ""}).static_tokens == ""
+    assert LocalSettings.from_environment({"STATIC_TOKENS": "a,b"}).static_tokens == "a,b"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"PORT": "65530"}, {"PORT": "-1"}, {"QUEUE_PORT": "8080"}, {"DEMO_SCHEDULES": "30", "DEMO_SEATS": "20000"}],
+)
+def test_settings_that_cannot_work_are_refused_by_name(wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"PORT|DEMO_SCHEDULES"):
+        LocalSettings.from_environment(wrong)
+
+
+def test_the_demo_is_bounded_as_the_catalog_is() -> None:
+    assert (settings.SCHEDULES_MAX, settings.SEATS_MAX) == (catalog.SCHEDULES_MAX, catalog.SEATS_MAX)
+
+
+def test_back_off_doubles_to_its_bound_and_forgets_after_a_good_life() -> None:
+    waits, next_s = [], 0.2
+    for _ in range(7):
+        wait_s, next_s = backoff_after(next_s, alive_s=1)
+        waits.append(wait_s)
+    assert waits == [0.2, 0.4, 0.8, 1.6, 3.2, BACKOFF_MAX_S, BACKOFF_MAX_S]
+    assert backoff_after(next_s, alive_s=30) == (0.2, 0.4)
+
+
+def test_an_exit_is_told_with_its_signal() -> None:
+    assert (exit_text(3), exit_text(-9)) == ("exit code 3", "exit code -9 (SIGKILL)")
+
+
+def _fake_server(folder: Path, name: str, version: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho 'Server v={version} sha=0'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_valkey_on_the_path_will_do_and_an_old_redis_will_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.local.redis_server._in_wheel", lambda: None)
+    old = _fake_server(tmp_path, "redis-server", "6.0.16")
+    with pytest.raises(ConfigError, match=f"{old} is too old"):
+        find_redis_server(str(tmp_path))
+    valkey = _fake_server(tmp_path, "valkey-server", "8.1.0")
+    assert find_redis_server(str(tmp_path)) == valkey
+
+
+@contextmanager
+def _standard_output_to(descriptor: int) -> Iterator[None]:
+    kept = os.dup(1)
+    os.dup2(descriptor, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def test_a_screen_that_takes_nothing_holds_up_nobody(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    with _standard_output_to(write_end):
+        display = Display(tmp_path / "log")
+        display.start(list, terminal=False)
+        for number in range(LINES_MAX * 3):
+            display.say(f"{number} " + "x" * 100)
+        assert not display.close()
+        drain = threading.Thread(
+            target=lambda: [None for _ in iter(lambda: os.read(read_end, 65536), b"")], daemon=True
+        )
+        drain.start()
+        until(lambda: "display" not in [thread.name for thread in threading.enumerate()])
+    os.close(write_end)
+    drain.join(5)
+    os.close(read_end)
+    assert len((tmp_path / "log").read_text().splitlines()) == LINES_MAX * 3
+
+
+def test_the_table_has_a_row_for_what_runs_and_for_what_does_not() -> None:
+    running = {"name": "queue", "pid": 7, "port": 8091, "state": "ready", "restarts": 0}
+    rows = [
+        {**running, "uptimeS": 3723.0, "rssBytes": 2**20 * 30, "cpuPercent": 1.5},
+        {**running, "pid": None, "state": "waiting", "uptimeS": None, "rssBytes": None, "cpuPercent": None},
+    ]
+    cells = [list(column.cells) for column in service_table(rows).columns]
+    assert cells[1] == ["7", "–"]
+    assert [str(cell) for cell in cells[3]] == ["ready", "waiting"]
+    assert cells[5:] == [["1:02:03", "–"], ["30 MiB", "–"], ["2 %", "–"]]
