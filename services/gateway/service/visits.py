@@ -1,0 +1,66 @@
+"""Visits: from the table where it knows, else from the queue, which is asked once however many wait for the answer."""
+
+from libs.common.clock import Clock
+from libs.common.contract.queue import SessionView
+from libs.common.tickets import Ticket
+from services.gateway.domain import Standing
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.service.queue_client import QueueClient
+from services.gateway.service.sessions import SessionTable
+from services.gateway.service.single_flight import SingleFlight
+
+ENDED_KEPT_MS = 10 * 60 * 1000
+"""How long the end of somebody is remembered who left before coming in; then the queue is asked again."""
+
+
+class Visits:
+    """A standing is None for a ticket that has not come in. What asks the queue raises DependencyDown."""
+
+    def __init__(self, table: SessionTable, queue: QueueClient, clock: Clock, metrics: GatewayMetrics) -> None:
+        self._table = table
+        self._queue = queue
+        self._clock = clock
+        self._metrics = metrics
+        self._lookups: SingleFlight[Standing | None] = SingleFlight()
+        self._claims: SingleFlight[Standing | None] = SingleFlight()
+
+    def known(self, ticket: Ticket) -> Standing | None:
+        """What the table knows, without asking."""
+        return self._table.standing(ticket)
+
+    def is_over(self, standing: Standing) -> bool:
+        return self._table.is_over(standing)
+
+    async def looked_up(self, ticket: Ticket) -> Standing | None:
+        """What is known of a ticket; the queue is asked at most once a second for one that has not come in."""
+        known = self._table.standing(ticket)
+        if known is not None or self._table.is_known_outside(ticket):
+            return known
+        return await self._lookups.run(ticket.text, lambda: self._look_up(ticket))
+
+    async def claimed(self, ticket: Ticket) -> Standing | None:
+        """Come in with a ticket whose turn it is."""
+        return await self._claims.run(ticket.text, lambda: self._claim(ticket))
+
+    async def end(self, ticket: Ticket) -> None:
+        """Leave, waiting or inside."""
+        self._learn(ticket, await self._queue.end(ticket))
+
+    async def _look_up(self, ticket: Ticket) -> Standing | None:
+        self._metrics.session_lookups.inc()
+        learnt = self._learn(ticket, await self._queue.session(ticket))
+        if learnt is None:
+            self._table.hear_outside(ticket)
+        return learnt
+
+    async def _claim(self, ticket: Ticket) -> Standing | None:
+        view = await self._queue.claim(ticket)
+        self._metrics.claims[view.state].inc()
+        return self._learn(ticket, view)
+
+    def _learn(self, ticket: Ticket, view: SessionView) -> Standing | None:
+        """Merge the queue's answer into the table. That somebody is outside is no news against what is known."""
+        if view.state not in ("open", "ended"):
+            return self._table.standing(ticket)
+        until_ms = view.until_ms if view.until_ms is not None else self._clock.now_ms() + ENDED_KEPT_MS
+        return self._table.hear(ticket.room, ticket.sequence, Standing(view.state == "ended", until_ms))
