@@ -1,0 +1,1 @@
+"""The queue: the line of people who wait, and who is inside."""

@@ -1,0 +1,1 @@
+"""What the queue does: `visitors` (join, come in, leave), `leading` (the tick), `keeping` (rooms, expiry, purge)."""
