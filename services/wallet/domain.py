@@ -63,36 +63,36 @@ def refund_op(reservation: str, attempt: int) -> str:
     return f"refund:{reservation}:{attempt}"
 
 
-def charge(head: Entry | None, user: int, point: int, op: str, request_digest: str, now_ms: int) -> Entry:
+def charge(head: Entry | None, user: int, point: int, *, op: str, request_digest: str, now_ms: int) -> Entry:
     """The entry that adds `point` points. Raises InvalidField when the balance would pass BALANCE_MAX."""
     if (head.balance_after if head else 0) + point > BALANCE_MAX:
         wrong = FieldError("/point", f"the balance would pass {BALANCE_MAX}")
         raise InvalidField("This charge is too large for the wallet.", errors=[wrong])
-    return _next(head, user, "charge", point, op, now_ms, request_digest)
+    return _next(head, user, "charge", point, op=op, now_ms=now_ms, request_digest=request_digest)
 
 
 def open_wallet(head: Entry | None, user: int, amount: int, now_ms: int) -> Entry:
     """The opening entry; the head itself when the wallet has begun: an opening balance is given once."""
     if head is not None and head.opened_ms is not None:
         return head
-    return _next(head, user, "open", amount, f"open:{user}", now_ms)
+    return _next(head, user, "open", amount, op=f"open:{user}", now_ms=now_ms)
 
 
 def pay_or_decline(head: Entry | None, user: int, amount: int, op: str, now_ms: int) -> Entry:
     """The one entry of a payment attempt: `pay` if the balance allows it, else a zero `decline`."""
     if head is not None and head.balance_after >= amount:
-        return _next(head, user, "pay", -amount, op, now_ms)
-    return _next(head, user, "decline", 0, op, now_ms)
+        return _next(head, user, "pay", -amount, op=op, now_ms=now_ms)
+    return _next(head, user, "decline", 0, op=op, now_ms=now_ms)
 
 
 def void(head: Entry | None, user: int, op: str, now_ms: int) -> Entry:
     """The tombstone of an attempt that was cancelled before it was charged."""
-    return _next(head, user, "void", 0, op, now_ms)
+    return _next(head, user, "void", 0, op=op, now_ms=now_ms)
 
 
 def refund(head: Entry | None, paid: Entry, op: str, now_ms: int) -> Entry:
     """The entry that gives back what `paid` took."""
-    return _next(head, paid.user, "refund", -paid.amount, op, now_ms)
+    return _next(head, paid.user, "refund", -paid.amount, op=op, now_ms=now_ms)
 
 
 def answer_of(entry: Entry) -> PaymentAnswer:
@@ -122,7 +122,7 @@ def opened(head: Entry | None, user: int) -> Entry:
 
 
 def _next(
-    head: Entry | None, user: int, kind: Kind, amount: int, op: str, now_ms: int, request_digest: str | None = None
+    head: Entry | None, user: int, kind: Kind, amount: int, *, op: str, now_ms: int, request_digest: str | None = None
 ) -> Entry:
     opened_ms = head.opened_ms if head else None
     if opened_ms is None and kind in ("charge", "open"):

@@ -63,7 +63,9 @@ class WalletService:
         now_ms = self._clock.now_ms()
         with self._running.mark(user, "charge", key.value):
             entry, is_new = await self._append(
-                user, op, lambda head: charge(head, user, point, op, key.body_digest, now_ms)
+                user,
+                op,
+                lambda head: charge(head, user, point, op=op, request_digest=key.body_digest, now_ms=now_ms),
             )
         if not is_new:
             check_same_request(entry, key.body_digest)

@@ -87,7 +87,14 @@ class Crew(Generic[Token]):
     """The handlers of one subscription at work. `failure` holds what stopped it, as text, or stays empty."""
 
     def __init__(
-        self, topic: str, group: str, handler: Handler, clock: Clock, metrics: CommonMetrics, settle: Settle[Token]
+        self,
+        topic: str,
+        group: str,
+        handler: Handler,
+        *,
+        clock: Clock,
+        metrics: CommonMetrics,
+        settle: Settle[Token],
     ) -> None:
         self.topic, self.group = topic, group
         self.failure = ""

@@ -347,7 +347,7 @@ class MemoryBus:
                 await handler(message)
 
         def make_crew(settle: Callable[[int, Message, Outcome, str], None]) -> Crew[int]:
-            return Crew(topic, group, deliver, self._broker.clock, self._metrics, settle)
+            return Crew(topic, group, deliver, clock=self._broker.clock, metrics=self._metrics, settle=settle)
 
         # Read when scraped: a lag that is kept up to date per message would cost more than the message.
         self._metrics.consumer_lag.labels(topic, group).set_function(lambda: self._broker.lag(topic, group))

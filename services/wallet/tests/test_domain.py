@@ -29,7 +29,7 @@ NOW = 1_800_000_000_000
 
 
 def charged(point: int = 100, head: Entry | None = None) -> Entry:
-    return charge(head, 7, point, f"charge:{head.seq if head else 0}", "digest", NOW)
+    return charge(head, 7, point, op=f"charge:{head.seq if head else 0}", request_digest="digest", now_ms=NOW)
 
 
 def test_the_first_charge_opens_the_wallet() -> None:
@@ -102,7 +102,7 @@ def test_whatever_happens_the_balance_is_the_sum_and_never_negative(steps: list[
     for number, (step, amount) in enumerate(steps):
         before = head
         if step == "charge":
-            head = charge(head, 7, amount, f"charge:{number}", "digest", NOW)
+            head = charge(head, 7, amount, op=f"charge:{number}", request_digest="digest", now_ms=NOW)
         elif step == "pay":
             head = pay_or_decline(head, 7, amount, pay_op("r-1", number), NOW)
         else:

@@ -45,7 +45,9 @@ class GroupConsumer:
 
     def __init__(self, context: Context, topic: str, group: str, handler: Handler) -> None:
         self.topic, self.group = topic, group
-        self.crew: Crew[bytes] = Crew(topic, group, handler, context.clock, context.metrics, self._settle)
+        self.crew: Crew[bytes] = Crew(
+            topic, group, handler, clock=context.clock, metrics=context.metrics, settle=self._settle
+        )
         self._context = context
         self._key = entries.stream_key(topic)
         self._commands = context.commands
