@@ -1,0 +1,1 @@
+"""What the catalog does; `catalog.py` is the way in."""

@@ -1,0 +1,102 @@
+"""The reservation service's own account of every schedule, merged into the view: at the start, after a gap, regularly.
+
+A round asks for each schedule once, in bounded bites. Listening begins before the first round, so that news is either
+in the snapshot or heard; what is in both merges to the same.
+"""
+
+import asyncio
+from collections import deque
+
+from libs.common.clock import Clock
+from libs.common.errors import DependencyDown
+from services.catalog.domain import mark
+from services.catalog.metrics import CatalogMetrics
+from services.catalog.ports import SeatNews
+from services.catalog.service.library import Library
+from services.catalog.service.view import View
+
+BITE_COUNT_MAX = 32
+"""Schedules one bite asks for; with the two figures below it stays under the 10 s a bite may take."""
+
+RUNNING_MAX = 8
+TIMEOUT_S = 2.0
+
+
+class Snapshots:
+    """Rounds of snapshots, `every_s` seconds apart."""
+
+    def __init__(
+        self, news: SeatNews, library: Library, view: View, clock: Clock, metrics: CatalogMetrics, *, every_s: float
+    ) -> None:
+        self._news = news
+        self._library = library
+        self._view = view
+        self._clock = clock
+        self._seconds = metrics.snapshot_seconds
+        self._every_s = every_s
+        self._waiting: deque[int] = deque()
+        self._in_round = False
+        self._turn = asyncio.Lock()
+        self._due_s = float("-inf")
+        self._merged_s: float | None = None
+        metrics.snapshot_age.set_function(self._age_s)
+
+    async def ping(self) -> None:
+        """Raises DependencyDown until all schedules were merged once."""
+        if self._merged_s is None:
+            raise DependencyDown("No snapshot of the seats was merged yet.")
+
+    async def bite(self) -> bool:
+        """A bounded part of a round, if one is due; True when more is waiting. Raises DependencyDown."""
+        async with self._turn:
+            if not self._in_round:
+                if self._clock.monotonic_s() < self._due_s:
+                    return False
+                await self._begin()
+            return await self._go_on()
+
+    async def after_gap(self) -> None:
+        """Events may have been missed: ask for everything again, from the first schedule to the last."""
+        async with self._turn:
+            await self._begin()
+        while True:
+            async with self._turn:
+                if not await self._go_on():
+                    return
+
+    async def _begin(self) -> None:
+        self._waiting = deque(await self._library.schedule_ids())
+        self._in_round = True
+
+    async def _go_on(self) -> bool:
+        batch = [self._waiting.popleft() for _ in range(min(BITE_COUNT_MAX, len(self._waiting)))]
+        running = asyncio.Semaphore(RUNNING_MAX)
+
+        async def merge(schedule: int) -> None:
+            async with running:
+                await self._merge(schedule)
+
+        results = await asyncio.gather(*(merge(schedule) for schedule in batch), return_exceptions=True)
+        failed = [schedule for schedule, result in zip(batch, results, strict=True) if result is not None]
+        if failed:
+            self._waiting.extend(failed)
+            raise next(result for result in results if result is not None)
+        if self._waiting:
+            return True
+        self._in_round = False
+        self._merged_s = self._clock.monotonic_s()
+        self._due_s = self._merged_s + self._every_s
+        return False
+
+    async def _merge(self, schedule: int) -> None:
+        began_s = self._clock.monotonic_s()
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                touched = await self._news.touched(schedule)
+        except TimeoutError:
+            raise DependencyDown("The reservation service does not answer in time.", retry_after_s=1) from None
+        self._view.merge(schedule, ((seat, mark(n, state)) for seat, n, state in touched), "snapshot")
+        self._seconds.observe(self._clock.monotonic_s() - began_s)
+
+    def _age_s(self) -> float:
+        return float("inf") if self._merged_s is None else self._clock.monotonic_s() - self._merged_s
