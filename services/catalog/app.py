@@ -18,7 +18,8 @@ from libs.common.storage.ports import Store
 from libs.common.system import SystemClock
 from libs.common.web.app import HEALTH, base_app, run_in
 from libs.common.web.endpoints import bind
-from libs.common.web.upstream import HttpUpstream, Upstream
+from libs.common.web.upstream import Upstream
+from libs.common.web.upstream_http import HttpUpstream
 from services.catalog.handlers import schedules_handler, seats_handler
 from services.catalog.jobs import cycles
 from services.catalog.metrics import CatalogMetrics

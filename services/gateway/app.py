@@ -15,7 +15,8 @@ from libs.common.messaging.ports import EventBus
 from libs.common.system import SystemClock
 from libs.common.tickets import TicketCodec
 from libs.common.web.app import HEALTH, METRICS, base_app, run_in
-from libs.common.web.upstream import HttpUpstream, Upstream
+from libs.common.web.upstream import Upstream
+from libs.common.web.upstream_http import HttpUpstream
 from services.gateway.handlers import line_handler, session_handler
 from services.gateway.jobs import cycles
 from services.gateway.metrics import GatewayMetrics
