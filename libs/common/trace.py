@@ -1,7 +1,9 @@
 """The W3C `traceparent` of the work at hand, carried from request to stored event to handler."""
 
-import secrets
+import random
 from contextvars import ContextVar
+
+_chance = random.Random()  # noqa: S311  ids of traces have to be distinct, not secret
 
 current: ContextVar[str] = ContextVar("traceparent", default="")
 """`00-<32 hex trace id>-<16 hex span id>-<flags>`, or empty outside of any request."""
@@ -18,7 +20,8 @@ def is_valid(traceparent: str) -> bool:
 
 def fresh() -> str:
     """A new root: the edge starts one when a request brings none. Random by nature, never part of a decision."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    # The lowest bit is set: an id of zeros is none.
+    return f"00-{_chance.getrandbits(128) | 1:032x}-{_chance.getrandbits(64) | 1:016x}-01"
 
 
 def trace_id(traceparent: str) -> str:

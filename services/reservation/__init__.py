@@ -1,0 +1,1 @@
+"""The reservation: who has which seat, and the payment saga."""

@@ -1,0 +1,1 @@
+"""The rules of seats, reservations and payments; no clock, no store, no network."""

@@ -1,0 +1,1 @@
+"""The room's documents, and its memory of schedules."""

@@ -1,0 +1,117 @@
+"""Who may look at what, and what is left when the sale is over."""
+
+import asyncio
+from collections import Counter
+
+from services.reservation.tests.scene import HOLD, ONE_BLOCK, PAY, PRICE, STATIC, Scene, in_scene, visitor
+
+
+def test_objects_of_others_are_neither_shown_nor_touched() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = scene.wallet.balance[8] = 10 * PRICE
+        id_ = await scene.held(7)
+        await scene.pay(id_)
+        by_others = (
+            await scene.pay(id_, user=8),
+            await scene.pay(id_, user=7, by=visitor(8)),
+            await scene.pay(id_, user=8, by=visitor(7)),
+            await scene.send("GET", f"{HOLD}/{id_}", by=visitor(8)),
+            await scene.send("GET", f"{PAY}/{id_}-1", by=visitor(8)),
+            await scene.send("GET", f"{HOLD}/{id_}", by=STATIC),
+        )
+        assert {(reply.status, reply.code) for reply in by_others} == {(403, "NOT_YOURS")}
+        for payment in ("", "-0", "-2", "-01x", "-999999", "-¹"):
+            reply = await scene.send("GET", f"{PAY}/{id_}{payment}", by=visitor(7))
+            assert (reply.status, reply.code) == (404, "RESERVATION_NOT_FOUND")
+
+    in_scene(play)
+
+
+def test_a_ticket_that_has_bought_may_look_back_and_repeat_for_a_day_and_nothing_else() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = 10 * PRICE
+        id_ = await scene.held(7)
+        await scene.held(7, (3,), at=scene.two)  # now both instances remember whom the ticket holds for
+        first = await scene.pay(id_)
+        await asyncio.sleep(1)
+        for at in (scene.one, scene.two):
+            assert (await scene.hold(7, (9,), at=at)).code == "SESSION_EXPIRED"
+        ended = visitor(7, ended=True)
+        assert (await scene.pay(id_, by=ended)).json == first.json
+        assert (await scene.send("GET", f"{PAY}/{id_}-1", by=ended)).json == first.json
+        assert (await scene.reservation(id_, ended))["status"] == "CONFIRMED"
+        assert (await scene.hold(7, (9,), by=ended)).code == "SESSION_EXPIRED"
+        assert (await scene.send("GET", f"{HOLD}/{id_}", by=visitor(8, ended=True))).code == "SESSION_EXPIRED"
+        assert (await scene.send("DELETE", f"{HOLD}/{id_}", by=visitor(7))).code == "ALREADY_PAID"
+        scene.days_pass(1)
+        for reply in (await scene.pay(id_, by=ended), await scene.send("GET", f"{HOLD}/{id_}", by=ended)):
+            assert (reply.status, reply.code) == (403, "SESSION_EXPIRED")
+
+    in_scene(play)
+
+
+def test_a_ticket_that_has_bought_is_known_after_a_restart() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = 10 * PRICE
+        await scene.pay(await scene.held(7))
+        await asyncio.sleep(1)
+        async with scene.instance("3", scene.clock) as restarted:
+            assert (await scene.hold(7, (9,), at=restarted)).code == "SESSION_EXPIRED"
+
+    in_scene(play)
+
+
+def test_a_static_ticket_buys_again_and_again() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = 10 * PRICE
+        for seat in (1, 2, 3):
+            id_ = await scene.held(7, (seat,), by=STATIC)
+            assert (await scene.pay(id_, by=STATIC)).status == 200
+
+    in_scene(play)
+
+
+def test_a_visit_that_is_over_begins_no_payment_but_joins_the_one_that_runs() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7], scene.wallet.delay_s = 2 * PRICE, 3.0
+        id_ = await scene.held(7)
+        ended = visitor(7, ended=True)
+        assert (await scene.pay(id_, "key-1", by=ended)).code == "SESSION_EXPIRED"
+        assert (await scene.pay(id_, "key-1")).status == 202
+        assert (await scene.pay(id_, "key-1", by=ended)).status == 200
+
+    in_scene(play)
+
+
+def test_everything_is_told_in_seat_events_that_lead_to_what_is() -> None:
+    async def play(scene: Scene) -> None:
+        for user in range(1, 11):
+            scene.wallet.balance[user] = PRICE * (user % 3)
+        replies = await asyncio.gather(*(scene.hold(user, (user, 11)) for user in range(1, 11)))
+        assert Counter(reply.status for reply in replies) == {201: 1, 409: 9}
+        ids = {user: await scene.held(user, (user + 8,)) for user in (1, 2, 4, 5, 7, 8)}
+        await asyncio.gather(*(scene.pay(id_, user=user) for user, id_ in ids.items() if user != 8))
+        await asyncio.sleep(302)
+        view: dict[int, tuple[int, int]] = {}
+        ranks = {"SeatsReleased": 0, "SeatsHeld": 1, "SeatsSold": 2}
+        for event in reversed(scene.heard):
+            for seat in getattr(event, "seats", ()):
+                view[seat.seat] = max(view.get(seat.seat, (0, 0)), (seat.n, ranks[type(event).__name__]))
+        is_now = {
+            seat: (n, ("free", "held", "sold").index(state)) for seat, (n, state) in (await scene.seats()).items()
+        }
+        assert view == is_now
+
+    in_scene(play)
+
+
+def test_keys_nobody_can_ask_for_any_more_are_forgotten() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = 10 * PRICE
+        await scene.pay(await scene.held(7, schedule=ONE_BLOCK), "key-1")
+        for days, keys, tickets in ((0, 1, 1), (1, 0, 1), (6, 0, 0)):
+            scene.days_pass(days)
+            await asyncio.sleep(61)
+            assert (len(scene.stored("payment_keys")), len(scene.stored("tickets"))) == (keys, tickets)
+
+    in_scene(play)
