@@ -1,8 +1,8 @@
 """How many seats of a schedule one user has, where the schedule has several blocks and none of them sees the whole.
 
-Each hold takes a place here after its seats, so nobody passes the cap for a moment; a place is given up only when its
-reservation is dead, or was never made and its seats have lapsed. Then the sum of the places is never below what the
-user really has, and the cap is exact.
+Each hold takes a place here after its seats and before its reservation is filed. A place is given up only when its
+reservation is dead, or was never filed and its seats have lapsed. So the places of a user never sum up to less than the
+reservations, and the cap is exact.
 """
 
 from collections.abc import Collection

@@ -80,7 +80,7 @@ class Paying:
         try:
             return await self._books.reservations.update(known.id, decide)
         except HoldExpired:
-            # It died after the seats were freed for it or before: a pin must not outlive its reservation.
+            # It ended after we had read it. What we pinned must not wait for whoever ended it: they may have crashed.
             ended = await self._books.reservations.get(known.id)
             if ended is not None and ended.is_dead:
                 await self._duties.free(ended, now_ms)
