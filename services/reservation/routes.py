@@ -42,8 +42,7 @@ async def read_payment(call: Call[ReservationService]) -> Response:
 async def read_seats(call: Call[ReservationService]) -> Response:
     query: contract.SeatsQuery = call.query
     seats = await call.service.reading.touched_seats(query.schedule)
-    touched = [(seat.seat, seat.n, seat.state) for seat in seats]
-    return answer(contract.TouchedSeats(schedule=query.schedule, seats=touched))
+    return answer(contract.TouchedSeats(schedule=query.schedule, seats=seats))
 
 
 def _reservation(reservation: Reservation) -> contract.Reservation:

@@ -1,10 +1,13 @@
 """The reservation service's own account of every schedule, merged into the view: at the start, after a gap, regularly.
 
 A round asks for each schedule once, in bounded bites. Listening begins before the first round, so that news is either
-in the snapshot or heard; what is in both merges to the same.
+in the snapshot or heard; what is in both merges to the same. The first round and those after a gap hurry; a regular one
+only confirms what was heard, so it is spread over its period: asked all at once, hundreds of schedules would hold up
+the very service that decides about seats.
 """
 
 import asyncio
+import math
 from collections import deque
 
 from libs.common.clock import Clock
@@ -18,12 +21,16 @@ from services.catalog.service.view import View
 BITE_COUNT_MAX = 32
 """Schedules one bite asks for; with the two figures below it stays under the 10 s a bite may take."""
 
+LOOK_EVERY_S = 0.25
+"""How often the job takes a bite. Short, because a failed one backs off from here: at a start of the whole system the
+reservation service is a moment late, and a catalog is ready only after its first round."""
+
 RUNNING_MAX = 8
 TIMEOUT_S = 2.0
 
 
 class Snapshots:
-    """Rounds of snapshots, `every_s` seconds apart."""
+    """Rounds of snapshots, one every `every_s` seconds."""
 
     def __init__(
         self, news: SeatNews, library: Library, view: View, clock: Clock, metrics: CatalogMetrics, *, every_s: float
@@ -36,6 +43,7 @@ class Snapshots:
         self._every_s = every_s
         self._waiting: deque[int] = deque()
         self._in_round = False
+        self._bite_count = BITE_COUNT_MAX
         self._turn = asyncio.Lock()
         self._due_s = float("-inf")
         self._merged_s: float | None = None
@@ -47,29 +55,32 @@ class Snapshots:
             raise DependencyDown("No snapshot of the seats was merged yet.")
 
     async def bite(self) -> bool:
-        """A bounded part of a round, if one is due; True when more is waiting. Raises DependencyDown."""
+        """A bounded part of a round, if one is due; True when more should follow at once. Raises DependencyDown."""
         async with self._turn:
             if not self._in_round:
                 if self._clock.monotonic_s() < self._due_s:
                     return False
-                await self._begin()
-            return await self._go_on()
+                await self._begin(in_a_hurry=self._merged_s is None)
+            return await self._go_on() and self._bite_count == BITE_COUNT_MAX
 
     async def after_gap(self) -> None:
         """Events may have been missed: ask for everything again, from the first schedule to the last."""
         async with self._turn:
-            await self._begin()
+            await self._begin(in_a_hurry=True)
         while True:
             async with self._turn:
                 if not await self._go_on():
                     return
 
-    async def _begin(self) -> None:
+    async def _begin(self, *, in_a_hurry: bool) -> None:
         self._waiting = deque(await self._library.schedule_ids())
         self._in_round = True
+        spread = math.ceil(len(self._waiting) * LOOK_EVERY_S / self._every_s)
+        self._bite_count = BITE_COUNT_MAX if in_a_hurry else min(BITE_COUNT_MAX, max(1, spread))
+        self._due_s = self._clock.monotonic_s() + self._every_s
 
     async def _go_on(self) -> bool:
-        batch = [self._waiting.popleft() for _ in range(min(BITE_COUNT_MAX, len(self._waiting)))]
+        batch = [self._waiting.popleft() for _ in range(min(self._bite_count, len(self._waiting)))]
         running = asyncio.Semaphore(RUNNING_MAX)
 
         async def merge(schedule: int) -> None:
@@ -85,7 +96,6 @@ class Snapshots:
             return True
         self._in_round = False
         self._merged_s = self._clock.monotonic_s()
-        self._due_s = self._merged_s + self._every_s
         return False
 
     async def _merge(self, schedule: int) -> None:

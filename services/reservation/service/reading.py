@@ -2,7 +2,7 @@
 
 from libs.common.clock import Clock
 from libs.common.web.admission import Admission
-from services.reservation.domain.block import Seat
+from services.reservation.domain.block import SeatState
 from services.reservation.domain.problems import ReservationNotFound, ScheduleNotFound
 from services.reservation.domain.reservation import ATTEMPTS_MAX, Reservation, owned
 from services.reservation.ports import Books
@@ -28,10 +28,10 @@ class Reading:
             raise ReservationNotFound("This reservation has no such payment; the answer to the payment gives its id.")
         return Payment(reservation, attempt)
 
-    async def touched_seats(self, schedule: int) -> list[Seat]:
-        """Every seat of a schedule that anybody ever held, free again ones too."""
+    async def touched_seats(self, schedule: int) -> list[tuple[int, int, SeatState]]:
+        """Every seat of a schedule that anybody ever held, free again ones too: its id, its `n` and its state."""
         blocks = await self._books.blocks.of_schedule(schedule)
-        return [block.at(seat) for block in blocks for seat in block.rows]
+        return [(seat, n, state) for block in blocks for seat, n, state, *_ in block.rows.values()]
 
     async def warm(self, schedule: int) -> None:
         """Have the layout of a schedule at hand before its first hold. Raises DependencyDown."""
