@@ -156,9 +156,9 @@ class FakeSystem:
         except psutil.Error:
             return False
 
-    def shell(self) -> psutil.Process:
-        """The guardian's shell."""
-        return next(process for process in self.processes() if process.name() == "sh")
+    def shells(self) -> list[psutil.Process]:
+        """The guardian's shell; for a moment after it was killed, none or two."""
+        return [process for process in self.processes() if _name(process) == "sh"]
 
     def all_gone(self, deadline_s: float = STOP_S) -> None:
         until(lambda: not self.processes(), deadline_s)
@@ -167,3 +167,10 @@ class FakeSystem:
         """SIGTERM to the process alone; its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(STOP_S)
+
+
+def _name(process: psutil.Process) -> str:
+    """Empty for one that has just ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return str(process.name())
+    return ""

@@ -141,6 +141,23 @@ def test_the_truth_is_read_every_30_s_even_when_nothing_seems_lost() -> None:
     in_scene(play)
 
 
+def test_a_regular_round_is_spread_over_its_period() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.publish(concert_body(*(schedule_body(n, seats=1) for n in range(1, 241))))
+        await scene.clock.sleep(31)
+        asked, most_in_a_second = scene.reservation.asked, 0
+        asked.clear()
+        for _ in range(30):
+            before = len(asked)
+            await scene.clock.sleep(1)
+            most_in_a_second = max(most_in_a_second, len(asked) - before)
+        # Two copies ask for 240 schedules each in 30 s: 16 a second, and up to one bite of each at the edges.
+        assert most_in_a_second <= 20
+        assert set(asked) == set(range(1, 241))
+
+    in_scene(play)
+
+
 def test_an_unreadable_event_is_a_gap_and_no_crash() -> None:
     async def play(scene: Scene) -> None:
         await scene.publish()
