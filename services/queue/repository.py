@@ -38,7 +38,7 @@ def _room(body: Body) -> Room:
     )
 
 
-ROOMS: Collection[Room] = Collection("rooms", encode=_room_body, decode=_room)
+ROOMS: Collection[Room] = Collection("rooms", encode=_room_body, decode=_room, kept_count_max=256)
 SESSIONS: Collection[Session] = Collection(
     "sessions",
     encode=asdict,

@@ -8,10 +8,14 @@ gets its own result or error. Folding is within a process; between processes the
 
 Nothing is told to anyone before the write they depend on is committed. That holds for refusals too: "the seat is taken"
 may rest on a decision of the same fold that never reached the store.
+
+Where a collection says so, the states written last are kept in memory, and the next fold decides on one without reading
+it. That is a guess: a write that goes through proves it right, one that loses its compare-and-set proves it wrong, and
+a fold that writes nothing is only believed after the store has named the same version.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -23,7 +27,6 @@ from libs.common.messaging.ports import Message
 from libs.common.metrics import CommonMetrics
 from libs.common.storage.ports import (
     AlreadyExists,
-    Body,
     Collection,
     Contended,
     Decide,
@@ -80,6 +83,7 @@ class Documents(Generic[T]):
         self._on_stored = on_stored
         self._lines: dict[str, deque[_Waiting]] = {}
         self._folders: set[asyncio.Task[None]] = set()
+        self._kept: OrderedDict[str, tuple[int, T]] = OrderedDict()
         self._folded = metrics.updates_per_write.labels(declared.name)
         self._lost = metrics.swaps_lost.labels(declared.name)
 
@@ -93,6 +97,7 @@ class Documents(Generic[T]):
         traced = [(event, trace.current.get()) for event in events]
         messages = self._messages(id_, 1, traced)
         await self._stored.swap(id_, 0, self._declared.encode(state), messages)
+        self._keep(id_, 1, state)
         self._tell(messages)
 
     async def update(self, id_: str, decide: Decide[T, R]) -> R:
@@ -150,31 +155,60 @@ class Documents(Generic[T]):
             _fail(line, Contended("The service is stopping.", retry_after_s=1))
 
     async def _settle(self, id_: str, batch: Sequence[_Waiting]) -> None:
+        guess = self._kept.pop(id_, None)
         for _ in range(SWAP_TRIES_MAX):
-            found = await self._stored.load(id_)
-            version = 0 if found is None else found.version
-            fold = _decide_all(None if found is None else self._declared.decode(found.body), batch)
-            if fold.changed or fold.events:
-                messages = self._messages(id_, version + 1, fold.events)
-                body = self._body_after(fold, found.body if found else None)
-                try:
-                    await self._stored.swap(id_, version, body, messages)
-                except Stale:
-                    self._lost.inc()
-                    continue
-                except AlreadyExists as clash:
-                    if clash.field == "id":  # somebody else made the document between our read and our write
-                        self._lost.inc()
-                        continue
-                    if len(batch) > 1:  # one of them wants a key that is held: the others must not pay for it
-                        await self._settle_one_by_one(id_, batch)
-                        return
+            version, state = guess or await self._read(id_)
+            fold = _decide_all(state, batch)
+            try:
+                if fold.changed or fold.events:
+                    await self._write(id_, version, fold, len(batch))
+                elif guess is not None:
+                    await self._check(id_, guess)
+            except Stale:
+                self._lost.inc()
+                guess = None
+                continue
+            except AlreadyExists:
+                if len(batch) == 1:
                     raise
-                self._folded.observe(len(batch))
-                self._tell(messages)
+                # One of them wants a key that is held: the others must not pay for it.
+                await self._settle_one_by_one(id_, batch)
+                return
             _deliver(fold.outcomes)
             return
         raise Contended("This document changes too fast; try again.", retry_after_s=1)
+
+    async def _read(self, id_: str) -> tuple[int, T | None]:
+        found = await self._stored.load(id_)
+        return (0, None) if found is None else (found.version, self._declared.decode(found.body))
+
+    async def _check(self, id_: str, guess: tuple[int, T]) -> None:
+        """Raises Stale when the store has another version."""
+        found = await self._stored.load(id_)
+        if found is None or found.version != guess[0]:
+            raise Stale
+        self._keep(id_, *guess)
+
+    async def _write(self, id_: str, version: int, fold: _Fold[T], folded_count: int) -> None:
+        """Store what a fold came to. Raises Stale, or AlreadyExists for a unique key."""
+        if fold.state is None:
+            raise ValueError(f"{self._declared.name}: a decision told events of a document that does not exist")
+        messages = self._messages(id_, version + 1, fold.events)
+        try:
+            await self._stored.swap(id_, version, self._declared.encode(fold.state), messages)
+        except AlreadyExists as clash:
+            if clash.field == "id":  # somebody else made the document between our read and our write
+                raise Stale from None
+            raise
+        self._keep(id_, version + 1, fold.state)
+        self._folded.observe(folded_count)
+        self._tell(messages)
+
+    def _keep(self, id_: str, version: int, state: T) -> None:
+        if self._declared.kept_count_max:
+            self._kept[id_] = (version, state)
+            if len(self._kept) > self._declared.kept_count_max:
+                self._kept.popitem(last=False)
 
     async def _settle_one_by_one(self, id_: str, batch: Sequence[_Waiting]) -> None:
         for waiting in batch:
@@ -182,13 +216,6 @@ class Documents(Generic[T]):
                 await self._settle(id_, [waiting])
             except AlreadyExists as clash:
                 _fail([waiting], clash)
-
-    def _body_after(self, fold: _Fold[T], before: Body | None) -> Body:
-        if fold.changed and fold.state is not None:
-            return self._declared.encode(fold.state)
-        if before is None:
-            raise ValueError(f"{self._declared.name}: a decision told events of a document that does not exist")
-        return before
 
     def _messages(self, id_: str, version: int, events: Sequence[tuple[object, str]]) -> list[Message]:
         # A version of a document is committed once, so these ids are unique and lead back to the change.

@@ -25,7 +25,8 @@ class Collection(Generic[T]):
     """What a room stores under one name, how it is written down, and by what it can be found.
 
     `unique` fields hold no value twice (absent or null does not count); `indexes` are the field combinations that
-    `find`, `count` and `purge` may ask for.
+    `find`, `count` and `purge` may ask for. `kept_count_max` is how many states a process keeps in memory after writing
+    them, to decide on without reading them again (see `folding.py`): for documents that are changed again soon.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Collection(Generic[T]):
     decode: Callable[[Body], T]
     unique: tuple[str, ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
+    kept_count_max: int = 0
 
     @property
     def fields(self) -> tuple[str, ...]:

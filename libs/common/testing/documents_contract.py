@@ -36,6 +36,7 @@ SHELVES: Collection[Shelf] = Collection(
     decode=lambda body: Shelf(**body),
     unique=("label",),
     indexes=(("colour", "due_ms"),),
+    kept_count_max=2,
 )
 
 
@@ -134,6 +135,24 @@ class DocumentsContract:
         assert sorted(outcome for outcome in outcomes if isinstance(outcome, int)) == [1, 2, 3, 4, 5]
         assert sum(isinstance(outcome, Full) for outcome in outcomes) == 15
         assert (await shelves.get("a") or Shelf()).size == 5
+
+    async def test_a_refusal_never_rests_on_a_state_that_another_process_has_changed(
+        self, store: Store, shelves: Documents[Shelf]
+    ) -> None:
+        def empty(shelf: Shelf | None) -> Decision[Shelf, int]:
+            return Decision(0, replace(shelf or Shelf(), size=0))
+
+        def grow_from_empty(shelf: Shelf | None) -> Decision[Shelf, int]:
+            if shelf and shelf.size:
+                raise Full("There is no room left.")
+            return grow(shelf)
+
+        other = Documents(store, SHELVES, "other", CommonMetrics("other"), lambda _: None)
+        await shelves.update("a", grow_from_empty)
+        await other.update("a", empty)
+        assert await shelves.update("a", grow_from_empty) == 1
+        with pytest.raises(Full):
+            await other.update("a", grow_from_empty)
 
     async def test_an_update_that_changes_nothing_tells_nothing(
         self, shelves: Documents[Shelf], told: list[Message]

@@ -65,13 +65,18 @@ def _fields(record: Reservation | Attempt) -> dict[str, Any]:
 
 
 BLOCKS: Collection[Block] = Collection(
-    "blocks", encode=_encode_block, decode=_decode_block, indexes=(("schedule",), ("due_ms",))
+    "blocks",
+    encode=_encode_block,
+    decode=_decode_block,
+    indexes=(("schedule",), ("due_ms",)),
+    kept_count_max=512,  # at 500 touched seats each 90 MB, and far more blocks than are in demand at one time
 )
 RESERVATIONS: Collection[Reservation] = Collection(
     "reservations",
     encode=_encode_reservation,
     decode=_decode_reservation,
     indexes=(("due_ms",), ("ticket", "status")),
+    kept_count_max=4_096,
 )
 PLACES: Collection[Places] = Collection(
     "places",
