@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -12,26 +13,33 @@ from libs.common.metrics import CommonMetrics
 from libs.common.system import SystemClock
 from libs.common.testing.eventually import eventually
 from libs.common.testing.upstream_contract import Serve, Toy, UpstreamContract
-from libs.common.web import upstream_http
+from libs.common.web import connections
+from libs.common.web.connections import Connections
 from libs.common.web.upstream import ReplyLost, Upstream
 from libs.common.web.upstream_http import HttpUpstream
 from libs.common.web.upstream_memory import MemoryUpstream
 
 
 @asynccontextmanager
-async def http_upstream(port: int) -> AsyncIterator[HttpUpstream]:
-    upstream = HttpUpstream("toy", f"http://127.0.0.1:{port}", SystemClock(), CommonMetrics("test"))
+async def upstream_at(urls: str) -> AsyncIterator[HttpUpstream]:
+    upstream = HttpUpstream("toy", urls, SystemClock(), CommonMetrics("test"))
     await upstream.start()
     yield upstream
     await upstream.stop()
 
 
 @asynccontextmanager
-async def listening(app: web.Application) -> AsyncIterator[int]:
+async def http_upstream(*ports: int) -> AsyncIterator[HttpUpstream]:
+    async with upstream_at(",".join(f"http://127.0.0.1:{port}" for port in ports)) as upstream:
+        yield upstream
+
+
+@asynccontextmanager
+async def listening(app: web.Application, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
     """The port of an app that listens on the loopback."""
     runner = web.AppRunner(app, keepalive_timeout=75)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     yield runner.addresses[0][1]
     await runner.cleanup()
@@ -66,6 +74,12 @@ async def raw_server(answer: bytes, *, then_close: bool = False) -> AsyncIterato
         await eventually(all_closed)
 
 
+def pool(upstream: HttpUpstream) -> Connections:
+    """The connections to the only copy."""
+    (only,) = upstream._copies.values()
+    return only
+
+
 class TestHttp(UpstreamContract):
     @pytest.fixture
     def serve(self) -> Serve:
@@ -82,6 +96,23 @@ class TestHttp(UpstreamContract):
         return served
 
 
+class TestUnixSocket(UpstreamContract):
+    @pytest.fixture
+    def serve(self, tmp_path: Path) -> Serve:
+        @asynccontextmanager
+        async def served(toy: Toy, *, is_up: bool = True) -> AsyncIterator[Upstream]:
+            socket = tmp_path / "toy.sock"
+            runner = web.AppRunner(toy.app)
+            await runner.setup()
+            if is_up:
+                await web.UnixSite(runner, str(socket)).start()
+            async with upstream_at(f"unix://{socket}") as upstream:
+                yield upstream
+            await runner.cleanup()
+
+        return served
+
+
 class TestMemory(UpstreamContract):
     @pytest.fixture
     def serve(self) -> Serve:
@@ -94,7 +125,7 @@ class TestMemory(UpstreamContract):
 
 
 async def test_connections_are_bounded_and_those_who_wait_get_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_http, "CONNECTIONS_MAX", 2)
+    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 2)
     toy = Toy()
     async with listening(toy.app) as port, http_upstream(port) as upstream:
         await asyncio.gather(*(upstream.call("POST", "/slow", timeout_s=5) for _ in range(6)))
@@ -102,7 +133,7 @@ async def test_connections_are_bounded_and_those_who_wait_get_their_turn(monkeyp
         slow = [asyncio.ensure_future(upstream.call("POST", "/slow", timeout_s=5)) for _ in range(2)]
 
         async def both_have_a_connection() -> bool:
-            return not upstream._idle
+            return not pool(upstream)._idle
 
         await eventually(both_have_a_connection)
         with pytest.raises(DependencyDown, match="busy") as refused:
@@ -115,12 +146,42 @@ async def test_a_service_that_comes_back_is_reached_again() -> None:
     toy = Toy()
     async with listening(toy.app) as port, http_upstream(port) as upstream:
         await upstream.call("GET", "/echo", timeout_s=5)
-        upstream._idle[0].close()  # as the service's end of it would
+        pool(upstream)._idle[0].close()  # as the service's end of it would
 
         async def answers() -> bool:
             return (await upstream.call("GET", "/echo", timeout_s=5)).status == 200
 
         await eventually(answers)
+
+
+async def test_copies_share_the_calls_and_one_that_ends_is_passed_over() -> None:
+    staying, leaving = Toy(), Toy()
+    async with listening(staying.app) as first:
+        async with listening(leaving.app) as second, http_upstream(first, second) as upstream:
+            await asyncio.gather(*(upstream.call("POST", "/slow", timeout_s=5) for _ in range(10)))
+            assert (staying.carried_out, leaving.carried_out) == (5, 5)
+        async with http_upstream(second, first) as upstream:
+            await asyncio.gather(*(upstream.call("POST", "/slow", timeout_s=5) for _ in range(10)))
+            assert staying.carried_out == 15
+
+
+async def test_a_host_is_asked_for_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    toys = Toy(), Toy()
+    async with listening(toys[0].app) as first, listening(toys[1].app, "127.0.0.2", first):
+        resolved = [(0, 0, 0, "", (host, first)) for host in ("127.0.0.1", "127.0.0.2")]
+
+        async def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+            assert (host, port) == ("toys", first)
+            return list(resolved)
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        async with upstream_at(f"http://toys:{first}") as upstream:
+            await asyncio.gather(*(upstream.call("POST", "/slow", timeout_s=5) for _ in range(4)))
+            assert [toy.carried_out for toy in toys] == [2, 2]
+            del resolved[0]
+            await upstream._resolve()
+            await asyncio.gather(*(upstream.call("POST", "/slow", timeout_s=5) for _ in range(4)))
+            assert [toy.carried_out for toy in toys] == [2, 6]
 
 
 @pytest.mark.parametrize("answer", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b""])
@@ -151,7 +212,7 @@ async def test_a_line_break_in_a_header_never_leaves_the_house() -> None:
                 await upstream.call("GET", path, headers=headers, timeout_s=1)
 
 
-@pytest.mark.parametrize("url", ["", "https://a", "http://", "http://a/b", "a:80"])
+@pytest.mark.parametrize("url", ["", "https://a", "http://", "http://a/b", "a:80", "unix://", "http://a,"])
 async def test_a_url_of_another_kind_is_refused_by_the_name_of_its_setting(url: str) -> None:
     with pytest.raises(ConfigError, match="TOY_URL"):
         HttpUpstream("toy", url, SystemClock(), CommonMetrics("test"))

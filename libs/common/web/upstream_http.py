@@ -4,133 +4,65 @@ Why not aiohttp's client: it is made for the whole web, and a call through it co
 else the gateway does for a request (`docs/adr/0004-a-small-client-between-services.md` has the figures). What is left
 out is what our services never say to each other: cookies, redirects, compression, uploads, proxies, TLS.
 
-One request at a time on a connection, connections kept for 15 s of idleness (our servers keep them for 75 s, so a
-request rarely meets a closing one), the one used last taken first. Nothing is ever sent twice in here: who calls knows
-whether a repeat does harm. httptools parses the replies.
+A service may run in several copies: the setting lists their addresses, or names a host that the network resolves to
+several. A call goes to the copy that has the fewest of ours in hand; one that cannot be reached is passed over for a
+moment, and the next is tried, because nothing was carried out. Once a request is sent it is never sent again in here:
+who calls knows whether a repeat does harm.
 """
 
-import asyncio
-from collections import deque
+import ipaddress
+import socket
+from asyncio import get_running_loop
 from collections.abc import Mapping
-from typing import cast
 from urllib.parse import urlsplit
 
-import httptools
-
-from libs.common import trace
+from libs.common import log, trace
 from libs.common.clock import Clock
 from libs.common.errors import ConfigError, DependencyDown
+from libs.common.jobs import Cycle
 from libs.common.metrics import CommonMetrics
+from libs.common.web.connections import Address, Connections
 from libs.common.web.upstream import Reply, ReplyLost
 
-CONNECT_TIMEOUT_S = 0.5
-KEEPALIVE_S = 15.0
-CONNECTIONS_MAX = 128
-WAITING_MAX = 4_000
-"""Calls that may wait for a connection; more are refused at once."""
+REST_S = 1.0
+"""How long an address that could not be reached is passed over while others can."""
 
-REPLY_BYTES_MAX = 32 * 1024 * 1024
+RESOLVE_S = 5.0
+"""Between two looks at which addresses the hosts have: as fast as copies come and go."""
 
+ADDRESSES_MAX = 64
 
-class _Connection(asyncio.Protocol):
-    """One socket. `reply` is the call it works on; whatever goes wrong in it ends the connection."""
-
-    def __init__(self) -> None:
-        self.closed = False
-        self.idle_since_s = 0.0
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._reply: asyncio.Future[Reply] | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers: dict[str, str] = {}
-        self._chunks: list[bytes] = []
-        self._size_bytes = 0
-
-    def send(self, request: bytes) -> "asyncio.Future[Reply]":
-        """Write a request; the future holds its reply, or raises ConnectionError when the connection ends before."""
-        self._reply = self._loop.create_future()
-        if self._transport is None or self.closed:
-            self._reply.set_exception(ConnectionError("closed"))
-        else:
-            self._transport.write(request)
-        return self._reply
-
-    def close(self) -> None:
-        """End the connection; the call it works on fails."""
-        self.closed = True
-        if self._transport is not None:
-            self._transport.abort()
-        self._fail()
-
-    # What the event loop calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  the caller is told the same either way
-        self.closed = True
-        self._fail()
-
-    def data_received(self, data: bytes) -> None:
-        self._size_bytes += len(data)
-        if self._reply is None or self._size_bytes > REPLY_BYTES_MAX:
-            self.close()  # more than was asked for
-            return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.close()
-
-    # What the parser calls.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self._chunks.append(body)
-
-    def on_message_complete(self) -> None:
-        chunks, headers, reply = self._chunks, self._headers, self._reply
-        status = self._parser.get_status_code()
-        self._chunks, self._headers, self._size_bytes = [], {}, 0
-        if not self._parser.should_keep_alive():
-            self.closed = True
-            if self._transport is not None:
-                self._transport.close()
-        if reply is not None and not reply.done():
-            self._reply = None
-            reply.set_result(Reply(status, headers, chunks[0] if len(chunks) == 1 else b"".join(chunks)))
-
-    def _fail(self) -> None:
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(ConnectionError("ended before the reply"))
+logger = log.get_logger(__name__)
 
 
 class HttpUpstream:
-    """A service at `http://host:port`. Raises ConfigError for any other kind of URL."""
+    """A service at `http://host:port` or `unix:///path/of.sock`; several, separated by commas, are its copies.
 
-    def __init__(self, name: str, base_url: str, clock: Clock, metrics: CommonMetrics) -> None:
+    Raises ConfigError for any other kind of URL.
+    """
+
+    def __init__(self, name: str, urls: str, clock: Clock, metrics: CommonMetrics) -> None:
         self.name = name
-        parts = urlsplit(base_url)
-        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/"):
-            raise ConfigError(f"{name.upper()}_URL: {base_url!r} is not understood; use http://host:port")
-        self._host, self._port = parts.hostname, parts.port or 80
-        self._host_line = f"Host: {parts.netloc}"
+        self._configured = [_address(name, url.strip()) for url in urls.split(",")]
+        self._host_line = f"Host: {name}"
         self._clock = clock
-        self._idle: list[_Connection] = []
-        self._open_count = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._copies: dict[Address, Connections] = {}
+        self._resolving = Cycle(f"resolve_{name}", RESOLVE_S, self._resolve, clock, metrics)
         self._is_running = False
         self._answered = metrics.call_seconds.labels(name, "http", "ok")
         self._failed = metrics.call_seconds.labels(name, "http", "error")
 
     async def start(self) -> None:
         self._is_running = True
+        self._use([address for address in self._configured if _is_fixed(address)])
+        if not all(_is_fixed(address) for address in self._configured):
+            await self._resolve()
+            await self._resolving.start()
 
     async def stop(self) -> None:
         self._is_running = False
-        while self._idle:
-            self._drop(self._idle.pop())
+        await self._resolving.stop()
+        self._use([])
 
     async def call(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"", timeout_s: float
@@ -139,8 +71,7 @@ class HttpUpstream:
         request = self._written(method, path, headers or {}, body)
         started_s = self._clock.monotonic_s()
         try:
-            connection = await self._connection(timeout_s)
-            reply = await self._exchange(connection, request, timeout_s - (self._clock.monotonic_s() - started_s))
+            reply = await self._exchange(request, started_s + timeout_s)
         except DependencyDown:
             self._failed.observe(self._clock.monotonic_s() - started_s)
             raise
@@ -162,79 +93,70 @@ class HttpUpstream:
             raise ValueError(f"a line break in a header of a call to {self.name}")
         return head.encode("latin-1") + b"\r\n\r\n" + body
 
-    async def _exchange(self, connection: _Connection, request: bytes, timeout_s: float) -> Reply:
-        replied = connection.send(request)
-        limit = asyncio.get_running_loop().call_later(max(0.0, timeout_s), connection.close)
-        try:
-            return await replied
-        except ConnectionError:
-            raise ReplyLost(f"The {self.name} service did not answer in time.", retry_after_s=1) from None
-        finally:
-            limit.cancel()
-            self._put_back(connection, is_clean=replied.done() and not replied.cancelled())
+    async def _exchange(self, request: bytes, ends_s: float) -> Reply:
+        unreached = DependencyDown(f"The {self.name} service cannot be reached.", retry_after_s=1)
+        for copy in self._by_preference():
+            try:
+                return await copy.exchange(request, ends_s)
+            except ReplyLost:
+                raise
+            except DependencyDown as down:
+                unreached = down
+            if self._clock.monotonic_s() >= ends_s:
+                break
+        raise unreached
 
-    async def _connection(self, timeout_s: float) -> _Connection:
+    def _by_preference(self) -> list[Connections]:
+        """The copies, the one to try first first."""
         if not self._is_running:
             raise DependencyDown(f"The {self.name} client is not started.")
-        ends_s = self._clock.monotonic_s() + timeout_s
-        while self._open_count >= CONNECTIONS_MAX and not self._idle:
-            await self._wait_turn(ends_s - self._clock.monotonic_s())
-        oldest_s = self._clock.monotonic_s() - KEEPALIVE_S
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.closed and connection.idle_since_s > oldest_s:
-                return connection
-            self._drop(connection)
-        return await self._connected(min(ends_s - self._clock.monotonic_s(), CONNECT_TIMEOUT_S))
+        copies = list(self._copies.values())
+        if len(copies) > 1:
+            rested_s = self._clock.monotonic_s() - REST_S
+            copies.sort(key=lambda copy: (copy.failed_s > rested_s, copy.busy_count))
+        return copies
 
-    async def _connected(self, timeout_s: float) -> _Connection:
-        self._open_count += 1  # counted before it is there, so that a crowd cannot pass the limit while connecting
-        try:
-            async with asyncio.timeout(timeout_s):
-                loop = asyncio.get_running_loop()
-                _, connection = await loop.create_connection(_Connection, self._host, self._port)
-        except OSError:  # TimeoutError is one
-            self._gone()
-            raise DependencyDown(f"The {self.name} service cannot be reached.", retry_after_s=1) from None
-        except BaseException:
-            self._gone()
-            raise
-        return connection
+    async def _resolve(self) -> bool:
+        """Bring the copies up to date with what the hosts resolve to; one that does not resolve leaves all as it is."""
+        found: list[Address] = []
+        for address in self._configured:
+            if _is_fixed(address):
+                found.append(address)
+                continue
+            try:
+                told = await get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            except OSError as error:
+                logger.warning("host does not resolve", service=self.name, host=address.host, error=str(error))
+                return False
+            found += [Address(str(at[0]), address.port) for *_, at in told]
+        self._use(found)
+        return False
 
-    async def _wait_turn(self, timeout_s: float) -> None:
-        """Wait until a connection is idle or may be opened. Raises DependencyDown when that takes too long."""
-        if len(self._waiting) >= WAITING_MAX:
-            raise DependencyDown(f"Too many calls wait for the {self.name} service.", retry_after_s=1)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await turn
-        except TimeoutError:
-            raise DependencyDown(f"The {self.name} service is busy.", retry_after_s=1) from None
-        finally:
-            if not turn.done() or turn.cancelled():
-                self._waiting = deque(other for other in self._waiting if other is not turn)
+    def _use(self, addresses: list[Address]) -> None:
+        """Open pools for addresses that are new, close those of addresses that are gone."""
+        wanted = dict.fromkeys(addresses[:ADDRESSES_MAX])
+        for gone in [address for address in self._copies if address not in wanted]:
+            self._copies.pop(gone).close()
+        for address in wanted:
+            if address not in self._copies:
+                self._copies[address] = Connections(self.name, address, self._clock)
 
-    def _put_back(self, connection: _Connection, *, is_clean: bool) -> None:
-        if not is_clean or connection.closed or not self._is_running:
-            self._drop(connection)
-            return
-        connection.idle_since_s = self._clock.monotonic_s()
-        self._idle.append(connection)
-        self._wake_one()
 
-    def _drop(self, connection: _Connection) -> None:
-        connection.close()
-        self._gone()
+def _address(name: str, url: str) -> Address:
+    parts = urlsplit(url)
+    if parts.scheme == "unix" and parts.path and not parts.netloc:
+        return Address("", 0, parts.path)
+    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/"):
+        raise ConfigError(f"{name.upper()}_URL: {url!r} is not understood; use http://host:port or unix:///path")
+    return Address(parts.hostname, parts.port or 80)
 
-    def _gone(self) -> None:
-        self._open_count -= 1
-        self._wake_one()
 
-    def _wake_one(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+def _is_fixed(address: Address) -> bool:
+    """True for what no name service has to be asked for."""
+    if address.path or address.host == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        return False
+    return True
