@@ -39,6 +39,11 @@ async def read_payment(call: Call[ReservationService]) -> Response:
     return answer(_payment(await call.service.reading.payment(call.admission, call.params["id"])))
 
 
+async def refund(call: Call[ReservationService]) -> Response:
+    body: contract.RefundRequest = call.body
+    return answer(_reservation(await call.service.settling.refund(call.params["id"], body.who, body.why)))
+
+
 async def read_seats(call: Call[ReservationService]) -> Response:
     query: contract.SeatsQuery = call.query
     seats = await call.service.reading.touched_seats(query.schedule)
@@ -77,5 +82,6 @@ ENDPOINTS = (
     Endpoint(contract.CANCEL_RESERVATION, cancel_reservation),
     Endpoint(contract.PAY, pay),
     Endpoint(contract.READ_PAYMENT, read_payment),
+    Endpoint(contract.REFUND, refund),
     Endpoint(contract.READ_SEATS, read_seats),
 )

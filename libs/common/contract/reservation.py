@@ -73,6 +73,13 @@ class Payment(Model):
     created_at: IsoTime
 
 
+class RefundRequest(Model):
+    """An operator's order to give the points back. `who` and `why` go to the log."""
+
+    who: Annotated[str, Field(min_length=1, max_length=80, description="who asks for it")]
+    why: Annotated[str, Field(min_length=3, max_length=200, description="the reason, one sentence")]
+
+
 class SeatsQuery(Model):
     schedule: PositiveInt
 
@@ -115,9 +122,14 @@ READ_PAYMENT = Operation(
     answer=Payment, ticket="inside-or-ended", priority=Priority.PAYMENT,
     problems=("NOT_YOURS", "RESERVATION_NOT_FOUND"),
 )  # fmt: skip
+REFUND = Operation(
+    "refundReservation", "reservation", "POST", "/internal/v1/reservations/{id}/refund",
+    "Give the points of a paid reservation back, and its seats to others",
+    body=RefundRequest, answer=Reservation, problems=("RESERVATION_NOT_FOUND", "REQUEST_IN_PROGRESS", "NOT_PAID"),
+)  # fmt: skip
 READ_SEATS = Operation(
     "readTouchedSeats", "reservation", "GET", "/internal/v1/seats", "State of every seat ever touched",
     query=SeatsQuery, answer=TouchedSeats,
 )  # fmt: skip
 
-OPERATIONS = (HOLD_SEATS, READ_RESERVATION, CANCEL_RESERVATION, PAY, READ_PAYMENT, READ_SEATS)
+OPERATIONS = (HOLD_SEATS, READ_RESERVATION, CANCEL_RESERVATION, PAY, READ_PAYMENT, REFUND, READ_SEATS)

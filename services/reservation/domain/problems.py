@@ -46,6 +46,10 @@ class AlreadyPaid(Problem):
     status, code, title = 409, "ALREADY_PAID", "This reservation is paid"
 
 
+class NotPaid(Problem):
+    status, code, title = 409, "NOT_PAID", "This reservation is not paid"
+
+
 class NotEnoughPoints(Problem):
     status, code, title = 402, "NOT_ENOUGH_POINTS", "The wallet does not hold enough points"
 

@@ -4,6 +4,7 @@
       ▲               │   │ Declined(n): back to HELD with the first expiry, or EXPIRED when that has passed
       └───────────────┘   └─ deadline ──▶ CANCELLING(n) ──Voided(n), Refunded(n), Declined(n)──▶ CANCELLED
     HELD ──cancel──▶ CANCELLED    HELD ──lapse──▶ EXPIRED
+    CONFIRMED ──refund──▶ REFUNDING ──Refunded(n)──▶ REFUNDED
 
 The one invariant: at most one attempt runs at a time, and every outcome names the attempt it is about, so that no late
 or doubled answer of the wallet moves a reservation it does not belong to. What a reservation still owes its seats (to
@@ -27,7 +28,13 @@ from libs.common.events.reservation import (
 from libs.common.storage.ports import Decision
 from libs.common.web.admission import Admission
 from services.reservation.domain.lapse import lapsed
-from services.reservation.domain.problems import AlreadyPaid, HoldExpired, NotEnoughPoints, ReservationNotFound
+from services.reservation.domain.problems import (
+    AlreadyPaid,
+    HoldExpired,
+    NotEnoughPoints,
+    NotPaid,
+    ReservationNotFound,
+)
 
 ATTEMPTS_MAX = 50
 RESEND_MS = 5_000
@@ -118,7 +125,7 @@ class Reservation:
             times.append(self.expires_ms)
         elif self.status == "PAYING":
             times += [self.attempts[-1].sent_ms + RESEND_MS, self.attempts[-1].deadline_ms]
-        elif self.status == "CANCELLING":
+        elif self.status in ("CANCELLING", "REFUNDING"):
             times.append(self.attempts[-1].sent_ms + RESEND_MS)
         return min(times, default=None)
 
@@ -193,11 +200,11 @@ def begin_payment(
     if any(tried.key == attempt.key and tried.body_digest != attempt.body_digest for tried in reservation.attempts):
         raise IdempotencyMismatch("This key has paid with another body; use a new key for a new payment.")
     last = reservation.attempts[-1] if reservation.attempts else None
-    if reservation.status == "CONFIRMED":
-        return Decision(reservation)
+    is_own = last is not None and last.key == attempt.key
+    if reservation.status == "CONFIRMED" or (is_own and last is not None and last.outcome == "completed"):
+        return Decision(reservation)  # whatever became of it since, the payment was answered
     if reservation.is_dead:
         raise HoldExpired
-    is_own = last is not None and last.key == attempt.key
     if is_own and (reservation.status == "PAYING" or len(reservation.attempts) > seen_count):
         return Decision(reservation)
     if reservation.status == "PAYING" or len(reservation.attempts) > seen_count:
@@ -258,6 +265,9 @@ def declined(known: Reservation | None, n: int, now_ms: int, skew_ms: int) -> Ch
 def called_off(known: Reservation | None, n: int, now_ms: int) -> Change:
     """Attempt `n` is void, refunded, or was declined: nothing is charged any more."""
     reservation = found(known)
+    if reservation.is_running(n, "REFUNDING"):
+        after = replace(reservation, status="REFUNDED", updated_ms=now_ms)
+        return Decision(Step(after, "REFUNDED"), after, [ReservationCancelled(after.id, n, after.user, now_ms)])
     if not reservation.is_running(n, "CANCELLING"):
         return Decision(Step(reservation))
     after = _settled(reservation, "cancelled", now_ms, status="CANCELLED", owes=reservation.owes)
@@ -279,6 +289,20 @@ def cancel(known: Reservation | None, now_ms: int) -> Change:
     return Decision(Step(after, "CANCELLED"), after, [told])
 
 
+def refund(known: Reservation | None, now_ms: int) -> Change:
+    """Give the points of a paid reservation back, and its seats to others; the payment stays what it was, completed.
+    One whose refund has begun stays as it is. Raises NotPaid, RequestInProgress."""
+    reservation = found(known)
+    if reservation.status in ("REFUNDING", "REFUNDED"):
+        return Decision(Step(reservation))
+    if reservation.status != "CONFIRMED":
+        raise NotPaid("Only a confirmed reservation can be refunded.")
+    if reservation.owes is not None:
+        raise RequestInProgress("Its seats are being sold; ask again.", retry_after_s=1)
+    after = replace(_asked_again(reservation, now_ms), status="REFUNDING", owes="free", updated_ms=now_ms)
+    return Decision(Step(after, "REFUNDING"), after, [_cancelled(after, after.attempts[-1].n, now_ms)])
+
+
 def swept(known: Reservation | None, now_ms: int, skew_ms: int) -> Change:
     """What time asks of a reservation: expire a hold, call an overdue attempt off, ask a silent wallet again.
     Several sweepers may come by: whoever is late finds nothing to do."""
@@ -287,7 +311,7 @@ def swept(known: Reservation | None, now_ms: int, skew_ms: int) -> Change:
         after = replace(reservation, status="EXPIRED", owes="free", updated_ms=now_ms)
         told = ReservationExpired(after.id, len(after.attempts), after.user, now_ms)
         return Decision(Step(after, "EXPIRED"), after, [told])
-    if reservation.status not in ("PAYING", "CANCELLING"):
+    if reservation.status not in ("PAYING", "CANCELLING", "REFUNDING"):
         return Decision(Step(reservation))
     running = reservation.attempts[-1]
     if reservation.status == "PAYING" and now_ms >= running.deadline_ms:

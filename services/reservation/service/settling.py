@@ -1,16 +1,19 @@
-"""The wallet's answers, and the news of what other instances settled."""
+"""The wallet's answers, the news of what other instances settled, and refunds."""
 
 from collections.abc import Callable
 from functools import partial
 
+from libs.common import log
 from libs.common.clock import Clock
 from libs.common.errors import Poison
 from services.reservation.domain.problems import ReservationNotFound
-from services.reservation.domain.reservation import Change, Reservation, called_off, completed, declined
+from services.reservation.domain.reservation import Change, Reservation, called_off, completed, declined, refund
 from services.reservation.ports import Books
 from services.reservation.service.duties import Duties
 from services.reservation.service.waiting import Waiters
 from services.reservation.settings import ReservationSettings
+
+logger = log.get_logger(__name__)
 
 
 class Settling:
@@ -39,6 +42,19 @@ class Settling:
         """The attempt is void or refunded."""
         now_ms = self._clock.now_ms()
         await self._settle(reservation_id, partial(called_off, n=attempt, now_ms=now_ms), now_ms)
+
+    async def refund(self, reservation_id: str, who: str, why: str) -> Reservation:
+        """An operator gives the points back; the seats are free when this returns, the points follow.
+
+        Raises ReservationNotFound, NotPaid, RequestInProgress.
+        """
+        now_ms = self._clock.now_ms()
+        step = await self._books.reservations.update(reservation_id, partial(refund, now_ms=now_ms))
+        logger.info(
+            "reservation refunded", reservation=reservation_id, who=who, why=why, status=step.reservation.status
+        )
+        await self._duties.follow(step, now_ms)
+        return step.reservation
 
     def heard(self, reservation_id: str) -> None:
         """Some instance has settled a reservation."""

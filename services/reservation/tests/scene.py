@@ -207,6 +207,10 @@ class Scene:
         body = {"userId": user, "reservationId": id_, "token": "whatever"}
         return await self.send("POST", PAY, body, key, at=at, by=by or visitor(user))
 
+    async def refund(self, id_: str, *, at: AppClient | None = None) -> Answered:
+        order = {"who": "operator", "why": "the concert was moved"}
+        return await (at or self.one).call("POST", f"/internal/v1/reservations/{id_}/refund", order)
+
     async def reservation(self, id_: str, by: Admission) -> Any:
         reply = await self.send("GET", f"{HOLD}/{id_}", None, at=self.two, by=by)
         assert reply.status == 200, reply.body

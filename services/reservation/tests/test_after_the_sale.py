@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+from libs.common.events.reservation import PaymentCancelled
 from services.reservation.tests.scene import HOLD, ONE_BLOCK, PAY, PRICE, STATIC, Scene, in_scene, visitor
 
 
@@ -46,6 +47,55 @@ def test_a_ticket_that_has_bought_may_look_back_and_repeat_for_a_day_and_nothing
         scene.days_pass(1)
         for reply in (await scene.pay(id_, by=ended), await scene.send("GET", f"{HOLD}/{id_}", by=ended)):
             assert (reply.status, reply.code) == (403, "SESSION_EXPIRED")
+
+    in_scene(play)
+
+
+def test_a_refund_gives_the_points_back_once_and_the_seats_to_others() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = scene.wallet.balance[8] = 2 * PRICE
+        id_ = await scene.held(7)
+        paid = await scene.pay(id_, "pay-1")
+        await asyncio.sleep(1)
+        assert (await scene.refund(id_)).json["status"] == "REFUNDING"
+        assert await scene.states() == ["free"]
+        second = await scene.held(8)
+        await asyncio.sleep(1)
+        assert (await scene.refund(id_, at=scene.two)).json["status"] == "REFUNDED"
+        assert (scene.wallet.balance[7], scene.wallet.ledger) == (2 * PRICE, {(id_, 1): "refund"})
+        assert (await scene.pay(second, user=8)).status == 200
+        again = await scene.pay(id_, "pay-1", by=visitor(7, ended=True))
+        assert (again.status, again.json) == (200, paid.json)
+        assert (await scene.pay(id_, "pay-2")).code == "HOLD_EXPIRED"
+
+    in_scene(play)
+
+
+def test_a_refund_is_asked_for_again_until_the_wallet_answers_and_survives_a_crash() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = 2 * PRICE
+        id_ = await scene.held(7)
+        await scene.pay(id_)
+        await asyncio.sleep(1)
+        scene.wallet.deaf = True
+        await scene.refund(id_)
+        await asyncio.sleep(12)
+        assert await scene.status(id_) == "REFUNDING"
+        assert len([event for event in scene.heard_of(PaymentCancelled) if event.reservation == id_]) >= 3
+        scene.wallet.deaf = False
+        await asyncio.sleep(6)
+        assert await scene.status(id_) == "REFUNDED"
+        assert scene.wallet.balance[7] == 2 * PRICE
+
+    in_scene(play)
+
+
+def test_what_is_not_paid_is_not_refunded() -> None:
+    async def play(scene: Scene) -> None:
+        id_ = await scene.held(7)
+        assert (await scene.refund(id_)).code == "NOT_PAID"
+        assert (await scene.refund("r-unknown")).code == "RESERVATION_NOT_FOUND"
+        assert await scene.states() == ["held"]
 
     in_scene(play)
 
