@@ -15,21 +15,18 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 
-ROOT = Path(__file__).parents[1]
-PORT = 18_080
+from loadtest.fresh_system import PORT, FreshSystem
+
 THINK_S = 10.5
 WARM_UP_S = 10
-STARTUP_TIMEOUT_S = 120.0
 PERCENTILES = ("med", "p(90)", "p(95)", "p(99)", "max", "avg")
 
 WRAPPER = """
@@ -95,54 +92,16 @@ class Result:
         return sum(self.cpu_s[name] for name in names) / max(1, self.requests) * 1000
 
 
-class System:
-    """A fresh system of `make run` in a temporary state folder, for the time of a `with`."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._environment = environment
-
-    def __enter__(self) -> "System":
-        self._state = tempfile.TemporaryDirectory(prefix="stagedoor-bench-")
-        own = {"STATE_DIR": self._state.name, "PORT": str(PORT), "BROKER_URL": "", "STORE_URL": "", "REDIS_URL": ""}
-        self._variables = {**os.environ, **own, **self._environment}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local", "run"], cwd=ROOT, env=self._variables,
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        give_up_s = time.monotonic() + STARTUP_TIMEOUT_S
-        for line in self._process.stdout or ():
-            if line.startswith("ready "):
-                return self
-            if time.monotonic() > give_up_s:
-                break
-        self._process.kill()
-        raise SystemExit("bench: the system did not become ready")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=15)
-        self._state.cleanup()
-
-    def processes(self) -> dict[str, psutil.Process]:
-        listed = subprocess.run(
-            [sys.executable, "-m", "infra.local", "status", "--json"],
-            cwd=ROOT, env=self._variables, capture_output=True, check=True, timeout=20,
-        )  # fmt: skip
-        return {row["name"]: psutil.Process(row["pid"]) for row in json.loads(listed.stdout)}
-
-
 def measure(load: Load, environment: dict[str, str]) -> Result:
     """One run on a fresh system: warm up, then measure."""
-    with System(environment) as system, tempfile.TemporaryDirectory() as folder:
+    with FreshSystem(environment) as system, tempfile.TemporaryDirectory() as folder:
         run_k6(load, WARM_UP_S, Path(folder))
-        processes = system.processes()
-        before = {name: cpu_of(process) for name, process in processes.items()}
+        before = system.cpu_s()
         started_s = time.monotonic()
         summary, generator_s = run_k6(load, load.seconds, Path(folder))
         wall_s = time.monotonic() - started_s
-        cpu_s = {name: cpu_of(process) - before[name] for name, process in processes.items()}
-        rss_mb = {name: process.memory_info().rss / 2**20 for name, process in processes.items()}
-        return Result(summary, {**cpu_s, "k6": generator_s}, rss_mb, wall_s)
+        cpu_s = {name: after - before[name] for name, after in system.cpu_s().items()}
+        return Result(summary, {**cpu_s, "k6": generator_s}, system.rss_mb(), wall_s)
 
 
 def run_k6(load: Load, seconds: int, folder: Path) -> tuple[dict[str, Any], float]:
@@ -156,11 +115,6 @@ def run_k6(load: Load, seconds: int, folder: Path) -> tuple[dict[str, Any], floa
     )  # fmt: skip
     _, _, usage = os.wait4(process.pid, 0)
     return json.loads(summary.read_text()), usage.ru_utime + usage.ru_stime
-
-
-def cpu_of(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
 
 
 def report(results: list[Result], load: Load) -> None:

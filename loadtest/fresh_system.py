@@ -1,0 +1,59 @@
+"""A system of its own for a measurement: `make run` in a temporary state folder, on ports away from the usual ones."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+PORT = 18_080
+STARTUP_TIMEOUT_S = 120.0
+
+
+class FreshSystem:
+    """A fresh system of `make run` in a temporary state folder, for the time of a `with`."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+
+    def __enter__(self) -> "FreshSystem":
+        self._state = tempfile.TemporaryDirectory(prefix="stagedoor-bench-")
+        own = {"STATE_DIR": self._state.name, "PORT": str(PORT), "BROKER_URL": "", "STORE_URL": "", "REDIS_URL": ""}
+        self._variables = {**os.environ, **own, **self._environment}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "infra.local", "run"], cwd=ROOT, env=self._variables,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        give_up_s = time.monotonic() + STARTUP_TIMEOUT_S
+        for line in self._process.stdout or ():
+            if line.startswith("ready "):
+                return self
+            if time.monotonic() > give_up_s:
+                break
+        self._process.kill()
+        raise SystemExit("bench: the system did not become ready")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=15)
+        self._state.cleanup()
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds so far, by process."""
+        times = {name: process.cpu_times() for name, process in self._processes().items()}
+        return {name: time.user + time.system for name, time in times.items()}
+
+    def rss_mb(self) -> dict[str, float]:
+        return {name: process.memory_info().rss / 2**20 for name, process in self._processes().items()}
+
+    def _processes(self) -> dict[str, psutil.Process]:
+        listed = subprocess.run(
+            [sys.executable, "-m", "infra.local", "status", "--json"],
+            cwd=ROOT, env=self._variables, capture_output=True, check=True, timeout=20,
+        )  # fmt: skip
+        return {row["name"]: psutil.Process(row["pid"]) for row in json.loads(listed.stdout)}
