@@ -47,7 +47,7 @@ def create_app(
     """The catalog's app. Parts that are not given are made from the settings."""
     clock = clock or SystemClock()
     metrics = CatalogMetrics()
-    store = store or open_store(settings.store_url, "catalog", clock)
+    store = store or open_store(settings.store_url, "catalog", clock, settings.mongo_driver)
     bus = bus or open_bus(settings.broker_url, settings.instance, clock, metrics)
     reservation = reservation or HttpUpstream("reservation", settings.reservation_url, clock, metrics)
     redis = RedisCache(RedisClient(settings.redis_url)) if settings.redis_url and shared is None else None

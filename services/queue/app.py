@@ -42,7 +42,7 @@ def create_app(
     """
     clock = clock or SystemClock()
     metrics = QueueMetrics(settings.room_ids)
-    store = store or open_store(settings.store_url, "queue", clock)
+    store = store or open_store(settings.store_url, "queue", clock, settings.mongo_driver)
     bus = bus or open_bus(settings.broker_url, settings.instance, clock, metrics)
     relay = OutboxRelay(store, bus, clock, metrics)
     line = Line(

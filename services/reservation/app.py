@@ -43,7 +43,7 @@ def create_app(
     """The reservation's app. Parts that are not given are made from the settings."""
     clock = clock or SystemClock()
     metrics = ReservationMetrics()
-    store = store or open_store(settings.store_url, "reservation", clock)
+    store = store or open_store(settings.store_url, "reservation", clock, settings.mongo_driver)
     bus = bus or open_bus(settings.broker_url, settings.instance, clock, metrics)
     catalog = catalog or HttpUpstream("catalog", settings.catalog_url, clock, metrics)
     relay = OutboxRelay(store, bus, clock, metrics)

@@ -27,7 +27,7 @@ def create_app(
     """The wallet's app. Parts that are not given are made from the settings."""
     clock = clock or SystemClock()
     metrics = WalletMetrics()
-    store = store or open_store(settings.store_url, "wallet", clock)
+    store = store or open_store(settings.store_url, "wallet", clock, settings.mongo_driver)
     bus = bus or open_bus(settings.broker_url, settings.instance, clock, metrics)
     relay = OutboxRelay(store, bus, clock, metrics)
     service = WalletService(LedgerRepository(store, metrics, relay.offer), clock, metrics)
