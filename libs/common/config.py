@@ -32,7 +32,7 @@ class ServiceSettings(BaseSettings):
     )
     instance: str = Field("1", pattern=r"^[a-z0-9-]{1,40}$", description="name of this copy among its service's copies")
     secrets_dir: DirectoryPath | None = Field(None, description="folder of files named after the settings they hold")
-    broker_url: str = Field("memory://", description="event bus: redis://…, unix://… or memory://")
+    broker_url: str = Field("memory://", description="event bus: kafka://…, redis://…, unix://… or memory://")
     store_url: str = Field("memory://", description="documents: mongodb://HOST/PREFIX, sqlite:///DIR or memory://")
     mongo_driver: str = Field("motor", pattern="^(motor|pymongo)$", description="what speaks to a mongodb:// store")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")

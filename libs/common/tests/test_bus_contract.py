@@ -94,9 +94,9 @@ class TestMemory(BusContract):
         await bus.stop()
 
 
-def farm_on(server: RedisServer, times: Times = SHORT) -> BusFarm:
+def farm_on(url: str, times: Times = SHORT) -> BusFarm:
     def make(instance: str, metrics: CommonMetrics) -> FarmBus:
-        return RedisStreamsBus(server.url, instance, SystemClock(), metrics, times=times)
+        return RedisStreamsBus(url, instance, SystemClock(), metrics, times=times)
 
     return BusFarm(make)
 
@@ -104,8 +104,8 @@ def farm_on(server: RedisServer, times: Times = SHORT) -> BusFarm:
 @pytest.mark.redis
 class TestRedisStreams(BusContract):
     @pytest.fixture
-    async def bus_farm(self, redis_server: RedisServer) -> AsyncIterator[BusFarm]:
-        farm = farm_on(redis_server)
+    async def bus_farm(self, redis_url: str) -> AsyncIterator[BusFarm]:
+        farm = farm_on(redis_url)
         yield farm
         await farm.stop()
 
@@ -116,7 +116,7 @@ class TestRedisStreamsAlone:
 
     @pytest.fixture
     async def bus_farm(self, own_redis_server: RedisServer) -> AsyncIterator[BusFarm]:
-        farm = farm_on(own_redis_server)
+        farm = farm_on(own_redis_server.url)
         yield farm
         await farm.stop()
 
@@ -175,7 +175,7 @@ class TestRedisStreamsAlone:
     async def test_a_listener_that_is_too_far_behind_skips_to_now_and_is_told(
         self, own_redis_server: RedisServer
     ) -> None:
-        farm = farm_on(own_redis_server, Times(group_retention_ms=200, janitor_period_s=60))
+        farm = farm_on(own_redis_server.url, Times(group_retention_ms=200, janitor_period_s=60))
         bus, topic, heard = await farm.start("one"), fresh_topic(), Notes()
         gap, slow = asyncio.Event(), asyncio.Event()
 
@@ -202,7 +202,7 @@ class TestRedisStreamsAlone:
     async def test_finished_messages_are_trimmed_and_unfinished_ones_never(
         self, own_redis_server: RedisServer, redis: RedisClient
     ) -> None:
-        farm = farm_on(own_redis_server, Times(group_retention_ms=1, janitor_period_s=0.05, stop_grace_s=0.1))
+        farm = farm_on(own_redis_server.url, Times(group_retention_ms=1, janitor_period_s=0.05, stop_grace_s=0.1))
         bus, topic, notes = await farm.start("one"), fresh_topic(), Notes()
         key = entries.stream_key(topic)
         await bus.subscribe(topic, "quick", notes)
@@ -214,7 +214,7 @@ class TestRedisStreamsAlone:
         await eventually(lambda: farm.sample("one", "consumer_lag_events", **lag) == 1_000)
         assert await redis.call("XLEN", key) == 1_000
         await farm.stop()
-        finishing = farm_on(own_redis_server, Times(group_retention_ms=1, janitor_period_s=0.05))
+        finishing = farm_on(own_redis_server.url, Times(group_retention_ms=1, janitor_period_s=0.05))
         again, rest = await finishing.start("one"), Notes()
         await again.subscribe(topic, "stuck", rest)
         await eventually(lambda: len(rest.got) == 1_000)
@@ -228,7 +228,7 @@ class TestRedisStreamsAlone:
     async def test_a_declared_group_that_never_came_keeps_its_messages(
         self, own_redis_server: RedisServer, redis: RedisClient
     ) -> None:
-        farm = farm_on(own_redis_server, Times(group_retention_ms=1, janitor_period_s=0.05))
+        farm = farm_on(own_redis_server.url, Times(group_retention_ms=1, janitor_period_s=0.05))
         bus = await farm.start("one")
         await bus.publish(messages("wallet.payments.v1", 300))
         notes = Notes()
