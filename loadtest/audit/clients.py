@@ -1,0 +1,203 @@
+"""What clients saw against what is there: acknowledged (I6), once per key (I9), in order (I11), theirs (I12), no crash
+(I15)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from loadtest.audit.doors.ports import Body
+from loadtest.audit.history import Call
+from loadtest.audit.line import place_of
+from loadtest.audit.verdict import Check
+from loadtest.audit.world import World
+
+HOLD, PAY = "/api/v1/concert/reservation", "/api/v1/payment"
+JOIN, TICKET = "/api/v1/token/create", "/api/v1/token"
+CHARGE = "/api/v1/users/charge/point"
+
+ENDED = ("CANCELLED", "EXPIRED", "REFUNDED")
+FOLLOWS = {
+    "CONFIRMED": ("CONFIRMED", "REFUNDING", "REFUNDED"),
+    "CANCELLING": ("CANCELLING", "CANCELLED"),
+    "REFUNDING": ("REFUNDING", "REFUNDED"),
+    **{status: (status,) for status in ENDED},
+}
+"""What a reservation may be after somebody was told this status. After HELD and PAYING: anything."""
+
+BETWEEN_GATEWAYS_MS = 2_000
+"""Two gateways may tell of a move of the line this far apart."""
+
+Balances = dict[int, set[int]]
+"""By user, every balance that a charge ever left."""
+
+
+def checks(world: World, history: Sequence[Call]) -> Iterator[Check]:
+    yield _nothing_lost(world, history)
+    yield _once_per_key(history)
+    yield _in_order_of_arrival(history)
+    yield _nobody_overtakes(history)
+    yield _theirs(world, history)
+    yield _no_crash(history)
+
+
+def _nothing_lost(world: World, history: Sequence[Call]) -> Check:
+    check = Check("I6", "what was acknowledged is there, in that state or a later one")
+    balances: Balances = {}
+    for _, _, body in world.documents["entries"]:
+        if body["kind"] == "charge":
+            balances.setdefault(body["user"], set()).add(body["balance_after"])
+    for call in history:
+        if not 200 <= call.status < 300:
+            continue
+        check.count += 1
+        for told in _lost(world, balances, call):
+            check.offend(f"{call}, answered {call.status}: {told}")
+    return check
+
+
+def _lost(world: World, balances: Balances, call: Call) -> Iterator[str]:
+    told = call.body or {}
+    if call.path.startswith(HOLD) and "status" in told:
+        yield from _lost_reservation(world, told)
+    elif call.path.startswith(PAY) and "reservationId" in told:
+        yield from _lost_payment(world, told)
+    elif (call.method, call.path) == ("PATCH", CHARGE) and "amount" in told:
+        if told["amount"] not in balances.get(told["userId"], ()):
+            yield f"no charge left user {told['userId']} with {told['amount']}"
+    elif (call.method, call.path) == ("POST", JOIN) and "uuid" in told:
+        place = place_of(told["uuid"])
+        if place and world.rooms.get(place[0], {"issued": 0})["issued"] < place[1]:
+            yield f"place {place} was never given out"
+    elif (call.method, call.path) == ("DELETE", TICKET):
+        yield from _lost_leave(world, call.ticket or "")
+
+
+def _lost_reservation(world: World, told: Body) -> Iterator[str]:
+    found = world.reservations.get(told["id"])
+    if found is None:
+        yield f"there is no {told['id']}"
+        return
+    if found["status"] not in FOLLOWS.get(told["status"], (found["status"],)):
+        yield f"{told['id']} was {told['status']} and is {found['status']}"
+    stored = (found["user"], found["schedule"], [seat for seat, *_ in found["seats"]], found["amount"])
+    said = (told["userId"], told["concertScheduleId"], told["seatIds"], told["amount"])
+    if stored != said:
+        yield f"{told['id']} was {said} and is {stored} (user, schedule, seats, amount)"
+
+
+def _lost_payment(world: World, told: Body) -> Iterator[str]:
+    id_, _, number = told["id"].rpartition("-")
+    found = world.reservations.get(id_)
+    attempts = found["attempts"] if found else []
+    if not number.isdigit() or not 1 <= int(number) <= len(attempts):
+        yield f"there is no payment {told['id']}"
+        return
+    outcome = attempts[int(number) - 1]["outcome"]
+    if told["status"] != "PENDING" and told["status"] != str(outcome).upper():
+        yield f"payment {told['id']} was {told['status']} and is {outcome or 'pending'}"
+    if found and told["status"] == "COMPLETED" and found["status"] not in FOLLOWS["CONFIRMED"]:
+        yield f"payment {told['id']} was COMPLETED and {id_} is {found['status']}"
+
+
+def _lost_leave(world: World, ticket: str) -> Iterator[str]:
+    place = place_of(ticket)
+    if place is None or place[1] <= world.rooms.get(place[0], {"floor": 0})["floor"]:
+        return
+    visit = world.sessions.get(place)
+    if visit is None or visit["state"] != "ended":
+        yield f"ticket {ticket} has left, and its visit is {visit['state'] if visit else 'not there'}"
+
+
+def _once_per_key(history: Sequence[Call]) -> Check:
+    check = Check("I9", "every sending of one key got the same answer")
+    first: dict[tuple[Any, ...], Call] = {}
+    for call in history:
+        if call.key is None or call.method == "GET" or not call.is_done:
+            continue
+        check.count += 1
+        known = first.setdefault((call.user, call.method, call.path, call.key), call)
+        who = f"key {call.key} of user {call.user} for {call.method} {call.path}"
+        if known.request != call.request:
+            check.offend(f"{who} was done with the bodies {known.request} and {call.request}")
+        elif (known.status, _kept(known)) != (call.status, _kept(call)):
+            check.offend(f"{who} was answered {known.status} {_kept(known)} and {call.status} {_kept(call)}")
+    return check
+
+
+def _kept(call: Call) -> object:
+    """The part of an answer that does not move: of a join that is the ticket."""
+    return (call.body or {}).get("uuid") if call.path == JOIN else call.body
+
+
+def _in_order_of_arrival(history: Sequence[Call]) -> Check:
+    check = Check("I11", "who joined after somebody had been answered stands behind them")
+    joins = [(call, place) for call in history if call.path == JOIN and (place := _joined(call))]
+    first = {place: call for call, place in reversed(joins)}
+    starts = sorted(first.items(), key=lambda join: join[1].sent_ms)
+    answered = sorted(first.items(), key=lambda join: join[1].answered_ms)
+    last: dict[int, int] = {}
+    position = 0
+    for (room, sequence), call in starts:
+        while position < len(answered) and answered[position][1].answered_ms < call.sent_ms:
+            before = answered[position][0]
+            last[before[0]] = max(last.get(before[0], 0), before[1])
+            position += 1
+        told = f"{call}: place {sequence} of room {room} was given out after place {last.get(room, 0)}"
+        check.expect(sequence > last.get(room, 0), told)
+    return check
+
+
+def _joined(call: Call) -> tuple[int, int] | None:
+    uuid = (call.body or {}).get("uuid")
+    return place_of(uuid) if call.status == 201 and isinstance(uuid, str) else None
+
+
+def _nobody_overtakes(history: Sequence[Call]) -> Check:
+    """Position 1 is also that of people who come back after their offer lapsed."""
+    check = Check("I11", "nobody waits while somebody behind them is inside")
+    seen = [(call, place) for call in history if (place := _polled(call))]
+    inside: dict[int, int] = {}
+    position = 0
+    for call, (room, sequence) in sorted(seen, key=lambda poll: poll[0].sent_ms):
+        while position < len(seen) and seen[position][0].answered_ms < call.sent_ms - BETWEEN_GATEWAYS_MS:
+            known, (known_room, known_sequence) = seen[position]
+            if _told(known)["state"] == "INSIDE":
+                inside[known_room] = max(inside.get(known_room, 0), known_sequence)
+            position += 1
+        is_behind = _told(call)["state"] == "WAITING" and _told(call)["position"] > 1
+        ahead = inside.get(room, 0)
+        told = f"{call}: place {sequence} of room {room} waits, and place {ahead} is inside"
+        check.expect(not (is_behind and ahead > sequence), told)
+    return check
+
+
+def _polled(call: Call) -> tuple[int, int] | None:
+    is_poll = (call.method, call.path, call.status) == ("GET", TICKET, 200)
+    return place_of(call.ticket or "") if is_poll and "state" in _told(call) else None
+
+
+def _told(call: Call) -> Body:
+    found: Body = (call.body or {}).get("waitingQueueWithPositionResult", {})
+    return found
+
+
+def _theirs(world: World, history: Sequence[Call]) -> Check:
+    """Wallet routes carry no identity yet. Static tickets bind nobody: there only what a body says counts."""
+    check = Check("I12", "nobody was shown or given what is somebody else's")
+    for call in history:
+        told = call.body or {}
+        if not (call.path.startswith((HOLD, PAY)) and 200 <= call.status < 300 and "userId" in told):
+            continue
+        check.count += 1
+        if call.user is not None and call.user != told["userId"]:
+            check.offend(f"{call}: user {call.user} was answered with {told['id']} of user {told['userId']}")
+        found = world.reservations.get(told.get("reservationId", told["id"]))
+        if found is not None and found["ticket"] != call.ticket:
+            check.offend(f"{call}: ticket {call.ticket} was answered with {told['id']} of ticket {found['ticket']}")
+    return check
+
+
+def _no_crash(history: Sequence[Call]) -> Check:
+    check = Check("I15", "no request got a server error other than 503")
+    for call in history:
+        check.expect(call.status < 500 or call.status == 503, f"{call} was answered {call.status}")
+    return check

@@ -1,0 +1,126 @@
+"""What clients saw, changed by hand: the auditor names what does not agree with the stores, or with itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.audit.doors.ports import CannotRead
+from loadtest.audit.history import read_history
+from tests.audit.scene import Ground
+
+Line = dict[str, Any]
+
+
+def call(method: str, path: str, status: int, skip: int = 0, **fields: Any) -> Callable[[Line], bool]:
+    """Picks the call with this answer, after `skip` others like it."""
+    left = [skip]
+
+    def picks(line: Line) -> bool:
+        wanted = {"method": method, "status": status, **fields}
+        if not line["path"].endswith(path) or any(line[name] != value for name, value in wanted.items()):
+            return False
+        left[0] -= 1
+        return left[0] < 0
+
+    return picks
+
+
+def answer(**fields: Any) -> Callable[[Line], object]:
+    """Overwrites fields of the body that came back."""
+    return lambda line: line["body"].update(fields)
+
+
+def line(**fields: Any) -> Callable[[Line], object]:
+    return lambda found: found.update(fields)
+
+
+def test_i6_a_hold_that_is_not_there(ground: Ground) -> None:
+    ground.with_history((call("POST", "/reservation", 201), answer(id="r-lost")))
+    assert ground.audit().names("I6", "POST /api/v1/concert/reservation", "there is no r-lost")
+
+
+def test_i6_a_confirmed_ticket_that_went_back(ground: Ground) -> None:
+    ground.with_history((call("DELETE", ground.kept.reservations["cancelled"], 200), answer(status="CONFIRMED")))
+    assert ground.audit().names("I6", ground.kept.reservations["cancelled"], "was CONFIRMED and is CANCELLED")
+
+
+def test_i6_a_hold_that_became_another_one(ground: Ground) -> None:
+    ground.with_history((call("POST", "/reservation", 201), answer(seatIds=[5, 7])))
+    assert ground.audit().names("I6", ground.kept.reservations["expired"], "[5, 7]", "[5, 6]")
+
+
+def test_i6_a_payment_that_was_forgotten(ground: Ground) -> None:
+    id_ = ground.kept.reservations["bought"]
+    ground.edit("reservations", id_, lambda body: body["attempts"][0].update(outcome="declined"))
+    ground.with_history()
+    assert ground.audit().names("I6", f"payment {id_}-1 was COMPLETED and is declined")
+
+
+def test_i6_a_charge_that_was_lost(ground: Ground) -> None:
+    ground.delete("entries", "8:1")
+    ground.with_history()
+    assert ground.audit().names("I6", "PATCH /api/v1/users/charge/point", "left user 8 with 100000")
+
+
+def test_i6_a_place_in_line_that_was_lost(ground: Ground) -> None:
+    ground.edit("rooms", "1", lambda body: body.update(issued=2, watermark=2, settled=2))
+    ground.with_history()
+    assert ground.audit().names("I6", "POST /api/v1/token/create", "place (1, 3) was never given out")
+
+
+def test_i6_somebody_who_left_and_is_still_there(ground: Ground) -> None:
+    ground.edit("sessions", "1:3", lambda body: body.update(state="open", round=1))
+    ground.with_history()
+    assert ground.audit().names("I6", "DELETE /api/v1/token", "has left, and its visit is open")
+
+
+def test_i9_one_key_with_two_answers(ground: Ground) -> None:
+    ground.with_history((call("POST", "/reservation", 201, skip=1, key="hold"), answer(id="r-second")))
+    assert ground.audit().names("I9", "key hold of user 1", "r-second")
+
+
+def test_i9_one_key_that_did_two_things(ground: Ground) -> None:
+    ground.with_history((call("POST", "/payment", 200, skip=1, key="pay"), line(request="another")))
+    assert ground.audit().names("I9", "key pay of user 20", "another")
+
+
+def test_i11_a_place_behind_somebody_who_came_later(ground: Ground) -> None:
+    ground.with_history((call("POST", "/token/create", 201), line(sent_ms=1_900_000_000_000)))
+    assert ground.audit().names("I11", "place 1 of room 1 was given out after place 3")
+
+
+def test_i11_somebody_who_waits_behind_those_who_came_later(ground: Ground) -> None:
+    picks = call("GET", "/token", 200)
+    first = next(found for found in ground.calls() if picks(found))
+    later = {**first, "sent_ms": first["sent_ms"] + 9_000, "answered_ms": first["answered_ms"] + 9_000}
+    waits = {"uuid": first["ticket"], "state": "WAITING", "position": 2}
+    inside = "10001000-0000-8002-9de3-6d00ac257c65"
+    ground.with_lines([{**first, "ticket": inside}, {**later, "body": {"waitingQueueWithPositionResult": waits}}])
+    assert ground.audit().names("I11", "place 1 of room 1 waits, and place 2 is inside")
+
+
+def test_i12_an_answer_about_somebody_elses_ticket(ground: Ground) -> None:
+    ground.with_history((call("POST", "/payment", 200, user=1), answer(userId=2)))
+    assert ground.audit().names("I12", "user 1 was answered with", "of user 2")
+
+
+def test_i12_a_reservation_shown_to_another_ticket(ground: Ground) -> None:
+    ground.with_history((call("POST", "/payment", 200, user=20), line(ticket="10001000-0000-8002-8000-000000000000")))
+    assert ground.audit().names(
+        "I12", "10001000-0000-8002-8000-000000000000", ground.kept.reservations["from_the_line"]
+    )
+
+
+def test_i15_a_request_that_crashed_somebody(ground: Ground) -> None:
+    ground.with_history((call("POST", "/token/create", 201), line(status=500)))
+    assert ground.audit().names("I15", "POST /api/v1/token/create", "answered 500")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"sent_ms":"soon"}'])
+def test_a_history_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(f"{text}\n")
+    with pytest.raises(CannotRead, match=r"history\.jsonl:1: not a call"):
+        read_history(path)
