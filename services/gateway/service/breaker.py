@@ -1,6 +1,6 @@
 """A breaker: a service that fails most of its calls is left alone for a while, and the callers are told at once.
 
-closed ──(half of 20 or more calls in 10 s failed)──▶ open ──(5 s)──▶ probing ──(3 probes succeeded)──▶ closed
+closed ──(half of 20 or more calls in 10 s failed)──▶ open ──(2 s)──▶ probing ──(3 probes succeeded)──▶ closed
                                                         ▲───────────────(one failed)──────────────┘
 """
 
@@ -16,7 +16,9 @@ from libs.common.errors import DependencyDown
 WINDOW_S = 10
 CALLS_MIN = 20
 FAILED_SHARE = 0.5
-OPEN_S = 5.0
+OPEN_S = 2.0
+"""Short, because a service that is back waits for it: everyone should be served again within 5 s."""
+
 PROBES = 3
 
 

@@ -23,6 +23,10 @@ BUDGET_SHARE = 0.1
 BUDGET_MAX = 20.0
 """Retries a service may be sent in a row: enough for the connections that one restart cuts."""
 
+REFUSED_LATE_S = 1.0
+"""A service that defends itself refuses at once. One that takes this long to refuse has waited for something that does
+not answer, and every further call would wait as long."""
+
 HTTP_SERVER_ERROR = 500
 HTTP_UNAVAILABLE = 503
 
@@ -75,10 +79,11 @@ class GuardedUpstream:
         self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes, timeout_s: float
     ) -> Reply:
         turn = self._breaker.enter()
+        began_s = self._clock.monotonic_s()
         succeeded: bool | None = None
         try:
             reply = await self._upstream.call(method, path, headers=headers, body=body, timeout_s=timeout_s)
-            succeeded = not _is_failure(reply)
+            succeeded = not _is_failure(reply, self._clock.monotonic_s() - began_s)
         except DependencyDown:
             succeeded = False
             raise
@@ -95,8 +100,9 @@ class GuardedUpstream:
         return True
 
 
-def _is_failure(reply: Reply) -> bool:
-    """A 5xx is one, except a 503 that says when to come back: that service is alive and defends itself."""
+def _is_failure(reply: Reply, took_s: float) -> bool:
+    """A 5xx is one, except a 503 that says at once when to come back: that service is alive and defends itself."""
     if reply.status < HTTP_SERVER_ERROR:
         return False
-    return not (reply.status == HTTP_UNAVAILABLE and "retry-after" in reply.headers)
+    defends_itself = reply.status == HTTP_UNAVAILABLE and "retry-after" in reply.headers and took_s < REFUSED_LATE_S
+    return not defends_itself

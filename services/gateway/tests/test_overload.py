@@ -292,3 +292,18 @@ def test_a_refusal_is_no_failure_and_a_service_that_defends_itself_is_alive(told
         assert (len(scene.wallet.sent) < 3 * CALLS_MIN) == opens
 
     play(part)
+
+
+def test_a_service_that_takes_long_to_refuse_waits_for_something_and_is_left_alone() -> None:
+    async def part(scene: Scene) -> None:
+        async def refuses_late() -> Reply:
+            await scene.clock.sleep(1.5)
+            return problem(503, "DEPENDENCY_DOWN", retry_after="1")
+
+        scene.wallet.usual = refuses_late
+        await asyncio.gather(*(scene.call(*WALLET) for _ in range(CALLS_MIN)))
+        began_s = scene.clock.monotonic_s()
+        refused = await scene.call(*WALLET)
+        assert (refused.status, refused.code, scene.clock.monotonic_s()) == (503, "DEPENDENCY_DOWN", began_s)
+
+    play(part)
