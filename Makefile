@@ -4,6 +4,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 LOCAL := $(BIN)/python -m infra.local
+NATIVE := $(BIN)/python -m infra.native
+CONTAINERS := $(BIN)/python -m infra.docker
 
 # Without compiled files of its own code and packages every start would take twice as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,18 +14,21 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-.PHONY: help run status kill pause resume restart reset load-venue dlq test check format format-check lint types walls requirements
+.PHONY: help run status kill pause resume restart reset load-venue rooms room refund dlq audit topics native up down test test-real test-containers image-check simulate mutants check format format-check lint types walls dashboards requirements
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^## / { printf "\n%s\n", substr($$0, 4) } \
-	  /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## Run the system (PORT=8080 STATE_DIR=.run and the other knobs come from the environment)
 
 # The supervisor takes the shell's place, so that every signal reaches it, and ends when make does, even by kill -9.
 run: .venv/.run-stamp ## run everything until Ctrl-C or SIGTERM
 	@exec $(LOCAL) run --parent $$PPID
+
+native: .venv/.run-stamp ## fetch what BACKENDS=native runs, into the user's cache folder
+	@$(NATIVE) fetch --java-only
 
 ## Act on the running system, from a second terminal
 
@@ -45,19 +50,70 @@ restart: .venv/.run-stamp ## end one service politely and start it again: SERVIC
 load-venue: .venv/.run-stamp ## load a real venue: FILE=infra/local/sample_venue.json
 	@$(LOCAL) load "$(call needed,FILE)"
 
+rooms: .venv/.run-stamp ## show each waiting room; JSON=1 for machines
+	@$(LOCAL) rooms $(if $(JSON),--json)
+
+# The operator's own words go by the environment: quotes in them are the shell's business otherwise.
+room: .venv/.run-stamp ## change a room: ROOM=1 WHO=… WHY=… and STATE=open|paused|closed CAPACITY=… OPENS_AT=…|none
+	@$(LOCAL) room "$(call needed,ROOM)" --who "$$WHO" --why "$$WHY" \
+	  --state "$$STATE" --capacity "$$CAPACITY" --opens-at "$$OPENS_AT"
+
+refund: .venv/.run-stamp ## give the points of a paid reservation back: RESERVATION=… WHO=… WHY=…
+	@$(LOCAL) refund "$(call needed,RESERVATION)" --who "$$WHO" --why "$$WHY"
+
 dlq: .venv/.run-stamp ## look into the dead letters: ARGS="…"
 	@$(LOCAL) with-env -- $(BIN)/python -m libs.common.messaging.dlq $(ARGS)
 
+audit: .venv/.run-stamp ## check every invariant on its stores and streams; JSON=1 HISTORY=file LIVE=url SETTLE_S=30
+	@$(BIN)/python -m loadtest.audit $(if $(JSON),--json) $(if $(HISTORY),--history "$(HISTORY)") \
+	  $(if $(LIVE),--live "$(LIVE)") $(if $(SETTLE_S),--settle-s "$(SETTLE_S)")
+
+topics: .venv/.run-stamp ## make the topics on a Kafka, or set them right: BROKER_URL=kafka://…
+	@BROKER_URL="$(call needed,BROKER_URL)" $(BIN)/python -m infra.kafka topics $(ARGS)
+
 reset: .venv/.run-stamp ## delete all data in STATE_DIR after asking; YES=1 does not ask
 	@$(LOCAL) reset $(if $(YES),--yes)
+
+## Run the system in containers, where there is an engine
+
+up: .venv/.run-stamp ## build the images, start docker-compose.yml and wait until all of it is healthy
+	@$(CONTAINERS) up
+
+down: .venv/.run-stamp ## stop the containers; what they stored stays in its volumes
+	@$(CONTAINERS) down
 
 ## Check the code
 
 test: .venv/.dev-stamp ## run every test that needs no container engine; name what was skipped: ARGS="…"
 	@$(BIN)/pytest $(ARGS)
 
-check: format-check lint types walls ## what CI runs: format, lint, types, import walls, then the tests
+# What it needs is asked for here, once; whatever a test then misses is a failure, not a skip.
+test-real: .venv/.dev-stamp native ## run what needs a real Kafka and MongoDB's protocol (Java, Maven): docs/native-backends.md
+	@REQUIRE_REAL=1 $(NATIVE) serve -- $(BIN)/pytest $(REAL_CONTRACTS) $(ARGS)
+	@$(NATIVE) path >/dev/null # fetches prometheus and promtool where they are missing
+	@REQUIRE_REAL=1 E2E_BACKENDS=native $(BIN)/pytest infra/native infra/prometheus infra/grafana tests/e2e $(ARGS)
+
+REAL_CONTRACTS = libs/common/tests/test_kafka_bus.py libs/common/tests/test_kafka_topics.py \
+  libs/common/tests/test_mongo_store.py tests/audit/test_doors.py
+
+# With an engine; without one each suite is named as skipped, or as failed where REQUIRE_CONTAINERS=1 asks for it.
+test-containers: .venv/.dev-stamp ## run the contracts of broker and store on the containers of docker-compose.yml
+	@REQUIRE_REAL=1 $(CONTAINERS) serve -- $(BIN)/pytest $(REAL_CONTRACTS) libs/common/tests/test_bus_contract.py $(ARGS)
+
+image-check: .venv/.dev-stamp ## build and run every image without an engine
+	@$(CONTAINERS) image-check
+
+# SEED=n shows what happened in one, to whom it concerns.
+simulate: .venv/.dev-stamp ## run the services in one loop with faults: SEEDS=2000 FIRST=0 WORKERS=2 JUMPS=1, or SEED=n
+	@$(BIN)/python -m tests.simulation $(if $(SEED),replay --first $(SEED),run --first $(or $(FIRST),0) \
+	  --seeds $(or $(SEEDS),100) --workers $(or $(WORKERS),2)) $(if $(JUMPS),--jumps)
+
+mutants: .venv/.dev-stamp ## leave one rule of the product out at a time, and see the simulation notice: SEEDS=200 ONLY=no-pin
+	@$(BIN)/python -m tests.simulation mutants --seeds $(or $(SEEDS),200) --workers $(or $(WORKERS),2) $(if $(ONLY),--only $(ONLY))
+
+check: format-check lint types walls ## what CI runs: format, lint, types, import walls, the tests, the images
 	@$(MAKE) test
+	@$(MAKE) image-check
 
 format: .venv/.dev-stamp ## format the code
 	@$(BIN)/ruff format
@@ -76,12 +132,19 @@ walls: .venv/.dev-stamp ## check which part may import which
 
 ## Keep the house
 
+dashboards: .venv/.run-stamp ## write infra/grafana/dashboards from the services' metrics
+	@$(BIN)/python -m infra.grafana
+
+# What the tests ran with is what ships: every other file has the versions of dev.txt.
+IMAGES = catalog gateway queue reservation wallet tools
 PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate pyproject.toml
 
 requirements: .venv/.dev-stamp ## pin what pyproject.toml asks for; ARGS=--upgrade for the newest
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@$(PIN) $(ARGS) --extra local -o requirements/run.txt
 	@$(PIN) $(ARGS) --extra local --extra dev -o requirements/dev.txt
+	@$(PIN) --constraint requirements/dev.txt --extra local -o requirements/run.txt
+	@for image in $(IMAGES); do \
+	  $(PIN) --constraint requirements/dev.txt --extra $$image -o requirements/$$image.txt || exit 1; done
 
 # `make run` needs less than the tests do, and a cold start should not wait for the rest. What the tests need includes it.
 .venv/.run-stamp: requirements/run.txt

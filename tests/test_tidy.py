@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+import yaml
 
 from libs.common import events
 from libs.common.contract import catalog, queue, reservation, wallet
@@ -159,6 +160,16 @@ def test_both_readmes_have_the_same_structure() -> None:
     english, korean = ((ROOT / name).read_text() for name in ("README.md", "README.ko.md"))
     for pattern in (r"^(#+) ", r"^```(\w*)$", r"^(\|)"):
         assert re.findall(pattern, english, re.MULTILINE) == re.findall(pattern, korean, re.MULTILINE)
+
+
+def test_compose_runs_every_room_from_an_image_of_its_own() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    built = {name: service["build"]["args"]["SERVICE"] for name, service in services.items() if "build" in service}
+    assert {room: built.get(room) for room in ROOMS} == {room: room for room in ROOMS}
+    pinned = {path.stem for path in (ROOT / "requirements").glob("*.txt")} - {"dev", "run"}
+    listed = re.search(r"^IMAGES = (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert listed, "the Makefile has no IMAGES"
+    assert set(built.values()) == pinned == set(listed[1].split())
 
 
 def test_every_decision_record_has_the_five_headings() -> None:

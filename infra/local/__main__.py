@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.local.control import ask
+from infra.local.operating import verbs
 from infra.local.settings import LocalSettings, state_dir
 from infra.local.state import StateDir
 from infra.local.system import control_socket, run_system
@@ -17,8 +18,8 @@ from libs.common.errors import ConfigError
 
 app = typer.Typer(help="Run the whole system on this machine, and act on it while it runs.", no_args_is_help=True)
 
-Service = Annotated[str, typer.Argument(help="redis, queue, catalog, reservation, wallet or gateway")]
-Services = Annotated[str | None, typer.Argument(help="one service; without it, all of them but redis")]
+Service = Annotated[str, typer.Argument(help="redis, kafka, mongo, queue, queue-2 …: a name that status shows")]
+Services = Annotated[str | None, typer.Argument(help="one of them; without it, all services")]
 
 
 @app.command()
@@ -75,7 +76,8 @@ def load(file: Annotated[Path, typer.Argument(help="a venue as JSON, like infra/
     from infra.local.venue import read_venue  # noqa: PLC0415
 
     concert = read_venue(file)
-    catalog_url = os.environ.get("CATALOG_URL") or _ask("status")["addresses"]["CATALOG_URL"]
+    # Any copy will do.
+    catalog_url = (os.environ.get("CATALOG_URL") or _ask("status")["addresses"]["CATALOG_URL"]).partition(",")[0]
 
     async def put() -> None:
         async with Loader() as loader:
@@ -113,6 +115,11 @@ def with_env(command: Annotated[list[str], typer.Argument(help="a program and it
         raise ConfigError(f"{command[0]}: {why.strerror}") from None
 
 
+def _address(setting: str) -> str:
+    """Where a service is: as the environment says, else where the running system has it."""
+    return os.environ.get(setting) or str(_ask("status")["addresses"][setting])
+
+
 def _ask(verb: str, service: str | None = None) -> dict[str, Any]:
     return ask(control_socket(state_dir()), verb, service)
 
@@ -120,6 +127,9 @@ def _ask(verb: str, service: str | None = None) -> dict[str, Any]:
 def _act(verb: str, done: str, service: str | None) -> None:
     for acted in _ask(verb, service)["acted"]:
         print(f"{acted['name']} {done} (pid {acted['pid']})")
+
+
+app.add_typer(verbs(_address))
 
 
 if __name__ == "__main__":

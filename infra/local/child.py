@@ -29,6 +29,16 @@ class Child:
         return f"port {self.port}" if self.port is not None else f"socket {self.socket}"
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A program that has to end well, within `limit_s` seconds, before the start goes on."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    limit_s: float
+
+
 def http_ready(port: int, path: str = "/readyz") -> Probe:
     """A probe that is content with status 200 from `port` on loopback."""
 

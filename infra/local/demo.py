@@ -45,7 +45,7 @@ def demo_concert(figures: DemoFigures) -> dict[str, Any]:
 async def load_demo_once(settings: LocalSettings, state: StateDir, say: Callable[[str], None]) -> None:
     """Load the demo data unless this store has it. Raises ConfigError when a service refuses it."""
     # Only a digest is kept: the address of a store may hold a password. What is in memory is gone at every start.
-    store = hashlib.sha256(settings.store_url.encode()).hexdigest()
+    store = hashlib.sha256(settings.store_identity.encode()).hexdigest()
     mark, figures = state.demo_mark(), asdict(settings.demo)
     if mark is not None and mark.get("store") == store and not settings.store_url.startswith("memory:"):
         asked = {name: value for name, value in figures.items() if f"DEMO_{name.upper()}" in settings.environment}

@@ -6,13 +6,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from infra.local.child import Child
 from libs.common.errors import ConfigError
 
 VERSION_MIN = (6, 2)
-PROBE_S = 1.0
 _VERSION = re.compile(r"v=(\d+)\.(\d+)")
 
 
@@ -79,24 +78,6 @@ def redis_child(binary: Path, socket: Path, data: Path) -> Child:
         return await _pong(await asyncio.open_unix_connection(str(socket)))
 
     return Child("redis", tuple(argv), env={}, ready=ready, socket=socket, layer=0)
-
-
-async def check_redis_url(url: str) -> None:
-    """Raises ConfigError when nothing listens at a `redis://` or `unix://` address. Other schemes are not looked at."""
-    parts = urlsplit(url)
-    try:
-        async with asyncio.timeout(PROBE_S):
-            if parts.scheme == "unix":
-                _, writer = await asyncio.open_unix_connection(parts.path)
-            elif parts.scheme in ("redis", "rediss"):
-                _, writer = await asyncio.open_connection(parts.hostname or "127.0.0.1", parts.port or 6379)
-            else:
-                return
-    except (OSError, ValueError):
-        # The address may hold a password: only the host is told.
-        where = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
-        raise ConfigError(f"REDIS_URL: nothing answers at {where}; start it, or leave REDIS_URL unset") from None
-    writer.close()
 
 
 async def _pong(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bool:

@@ -7,8 +7,11 @@ has five for everything.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
+from infra.native.kafka_server import kafka_url
+from infra.native.mongo_server import mongo_url
 from libs.common.errors import ConfigError
 from libs.common.ids import INTEGER_MAX
 
@@ -16,13 +19,24 @@ ROOMS = ("queue", "catalog", "reservation", "wallet", "gateway")
 """In the order in which `make run` names them."""
 
 DEMO_TOKEN = "test-token"  # noqa: S105 (it is public: load tests use it, and every start says so)
+DATABASE = "stagedoor"
+"""In the stand-in for MongoDB: what the names of the services' own databases begin with."""
+
 DEMO_SEATS_TOTAL_MAX = 500_000
 
 # The catalog's own bounds, repeated because its contract takes half a second to import; a test compares them.
 SCHEDULES_MAX = 1_000
 SEATS_MAX = 20_000
 
-_PORT_OFFSETS = {"gateway": 0, "admin": 10, "queue": 11, "catalog": 12, "reservation": 13, "wallet": 14}
+BACKENDS = ("embedded", "native")
+COPIES_MAX = 9
+
+PORTS_PER_COPY = 20
+"""The second copy of everything listens this much above the first, and so on."""
+
+_ROOM_PORTS = {"gateway": 0, "admin": 10, "queue": 11, "catalog": 12, "reservation": 13, "wallet": 14}
+_KAFKA_PORTS = {"kafka": 15, "kafka_controller": 16}
+_MONGO_PORTS = {"mongo": 17}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +51,11 @@ class DemoFigures:
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """`ports` has one TCP port per room, and the gateway's `admin`; `environment` is the user's own, passed on."""
+    """`ports` has the TCP port of each process by its name (`queue`, `queue-2` …), the gateway's inner one as `admin`,
+    and those of `kafka` and `mongo` where the system runs its own; `environment` is the user's own, passed on."""
 
     state_dir: Path
+    copies: int
     ports: Mapping[str, int]
     demo: DemoFigures
     redis_url: str | None
@@ -56,22 +72,48 @@ class LocalSettings:
         """What the environment says, even when that is nothing; the demo's token where it says nothing at all."""
         return self.environment.get("STATIC_TOKENS", DEMO_TOKEN)
 
+    @property
+    def clock_skew_s(self) -> str:
+        """The largest error between two deciding clocks, unless the environment says otherwise: none where one process
+        of each service decides for itself."""
+        alone = self.copies == 1 and self.store_url.startswith(("sqlite:", "memory:"))
+        return self.environment.get("CLOCK_SKEW_S") or ("0" if alone else "2")
+
+    @property
+    def store_identity(self) -> str:
+        """What tells this store from another one. A store of the system's own is where STATE_DIR is, at any port."""
+        return "native" if "mongo" in self.ports else self.store_url
+
+    def names(self, part: str) -> list[str]:
+        """The names of all copies of a room, or of the gateway's `admin`: `queue`, `queue-2` …"""
+        return [copy_name(part, number) for number in range(1, self.copies + 1)]
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "LocalSettings":
         """Raises ConfigError with one sentence that names the first wrong setting."""
         state = state_dir(environment)
-        broker_url = _text(environment, "BROKER_URL")
+        backends = _text(environment, "BACKENDS") or BACKENDS[0]
+        if backends not in BACKENDS:
+            raise ConfigError(f"BACKENDS: expected {' or '.join(BACKENDS)} (given: {backends!r})")
+        copies = _integer(environment, "COPIES", 1, (1, COPIES_MAX))
+        broker_url, store_url = _text(environment, "BROKER_URL"), _text(environment, "STORE_URL")
         if broker_url and broker_url.startswith("memory:"):
             raise ConfigError(
                 "BROKER_URL: memory:// cannot carry events between processes; leave it unset, or name a Redis or Kafka"
             )
+        if store_url and store_url.startswith("memory:") and copies > 1:
+            raise ConfigError("STORE_URL: memory:// belongs to one process; leave it unset, or leave COPIES at 1")
+        own = _own_backends(broker_url, store_url) if backends == "native" else {}
+        ports = _ports(environment, copies, own)
+        embedded_store = f"sqlite:///{state / 'store'}"
         return cls(
             state_dir=state,
-            ports=_ports(environment),
+            copies=copies,
+            ports=ports,
             demo=_demo(environment),
             redis_url=_text(environment, "REDIS_URL"),
-            broker_url=broker_url,
-            store_url=_text(environment, "STORE_URL") or f"sqlite:///{state / 'store'}",
+            broker_url=broker_url or (kafka_url(ports["kafka"]) if "kafka" in ports else None),
+            store_url=store_url or (mongo_url(ports["mongo"], DATABASE) if "mongo" in ports else embedded_store),
             environment=dict(environment),
         )
 
@@ -95,12 +137,32 @@ def _integer(environment: Mapping[str, str], name: str, default: int, bounds: tu
     return int(text)
 
 
-def _ports(environment: Mapping[str, str]) -> dict[str, int]:
-    first = _integer(environment, "PORT", 8080, (1, 65535 - max(_PORT_OFFSETS.values())))
+def copy_name(part: str, number: int) -> str:
+    """The first copy goes by the name of its room alone."""
+    return part if number == 1 else f"{part}-{number}"
+
+
+def port_knob(name: str) -> str:
+    """The setting that moves the port of the process `name`."""
+    part = name.partition("-")[0]
+    return "PORT" if part == "gateway" else f"{part.upper()}_PORT"
+
+
+def _own_backends(broker_url: str | None, store_url: str | None) -> dict[str, int]:
+    """What a native system runs itself, with its ports: whatever no URL names."""
+    return {**({} if broker_url else _KAFKA_PORTS), **({} if store_url else _MONGO_PORTS)}
+
+
+def _ports(environment: Mapping[str, str], copies: int, own_backends: Mapping[str, int]) -> dict[str, int]:
+    offsets = {**_ROOM_PORTS, **own_backends}
+    beyond_first = (copies - 1) * PORTS_PER_COPY
+    first = _integer(environment, "PORT", 8080, (1, 65535 - max(offsets.values()) - beyond_first))
     ports = {"gateway": first}
-    for name, offset in _PORT_OFFSETS.items():
+    for name, offset in offsets.items():
         if name != "gateway":
-            ports[name] = _integer(environment, f"{name.upper()}_PORT", first + offset, (1, 65535))
+            ports[name] = _integer(environment, port_knob(name), first + offset, (1, 65535 - beyond_first))
+    for number, name in product(range(2, copies + 1), _ROOM_PORTS):
+        ports[copy_name(name, number)] = ports[name] + (number - 1) * PORTS_PER_COPY
     if len(set(ports.values())) < len(ports):
         listed = ", ".join(f"{name} {port}" for name, port in ports.items())
         raise ConfigError(f"PORT: two parts would share one port ({listed})")

@@ -4,7 +4,7 @@ STATE_DIR/lock          held while a supervisor runs; the kernel lets go of it h
           ticket_keys   made once, at random, mode 0600
           sockets       where the unix sockets are, when STATE_DIR is too deep to hold them
           demo.json     which demo data is loaded, written after the load
-          logs/ redis/ store/
+          logs/ redis/ store/ kafka/ mongo/
 """
 
 import fcntl
@@ -25,7 +25,7 @@ LOG_MAX_BYTES = 16 * 1024 * 1024
 SOCKET_PATH_MAX_BYTES = 100
 """A unix socket's address has 104 (macOS) to 108 bytes, its end mark included."""
 
-_OWNED = ("demo.json", "logs", "redis", "sockets", "store", "ticket_keys", "lock")
+_OWNED = ("demo.json", "kafka", "logs", "mongo", "redis", "sockets", "store", "ticket_keys", "lock")
 _SOCKETS = ("control.sock", "redis.sock")
 
 P = ParamSpec("P")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.local.child import Child
+from infra.local.child import Child, Step
 from infra.local.guardian import Guardian
 from infra.local.life import BACKOFF_FIRST_S, Life, backoff_after, exit_text
 from libs.common.errors import ConfigError
@@ -34,7 +34,7 @@ service tells that and a wrong setting alike, by one sentence and exit code 1.""
 NOT_STARTED = 127
 """What a shell says, too, when there is no such program."""
 
-LAST_LINE_MAX_BYTES = 65536
+LAST_WORDS_MAX_BYTES = 65536
 PROBE_FIRST_S = 0.1
 PROBE_LATER_S = 2.0
 PROBE_DEADLINE_S = 1.0
@@ -61,16 +61,34 @@ class Supervisor:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._errands: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Start layer 0, then, once that is ready, all others at once. Raises ConfigError like `wait_ready`."""
+    async def start_base(self) -> None:
+        """Start layer 0 and return once it is ready. Raises ConfigError like `wait_ready`."""
         base = [name for name, life in self.lives.items() if life.child.layer == 0]
         self._keep_all(base)
         await self.wait_ready(base)
-        self._keep_all(name for name in self.lives if name not in base)
+
+    def start_others(self) -> None:
+        """Start every other layer, all at once."""
+        self._keep_all(name for name, life in self.lives.items() if life.child.layer > 0)
 
     def _keep_all(self, names: Iterable[str]) -> None:
         for name in names:
             self._keepers[name] = asyncio.create_task(self._keep(self.lives[name]), name=f"keep {name}")
+
+    async def take(self, step: Step) -> None:
+        """Run a step to its end. Raises ConfigError with its last words when it fails, or takes too long."""
+        process, offset = await self._spawn(step)
+        try:
+            async with asyncio.timeout(step.limit_s):
+                code = await process.wait()
+        except TimeoutError:
+            raise ConfigError(f"{step.name} took more than {step.limit_s:g} s; see {self._log_of(step.name)}") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        if code != 0:
+            said = _last_words(self._log_of(step.name), offset, step.name) or exit_text(code)
+            raise ConfigError(f"{step.name}: {said} (see {self._log_of(step.name)})")
 
     async def wait_ready(self, names: Iterable[str]) -> None:
         """Return once each of `names` has been ready, saying its line. Raises ConfigError with one sentence when a
@@ -149,7 +167,7 @@ class Supervisor:
     async def _live(self, life: Life) -> int:
         """One life, from start to exit code (negative: the signal that ended it)."""
         try:
-            process = await self._spawn(life)
+            process, life.log_offset = await self._spawn(life.child)
         except OSError as why:
             life.began(None)
             life.last_words = f"{life.child.argv[0]} cannot be started: {why.strerror}"
@@ -164,17 +182,19 @@ class Supervisor:
             life.ended()
             probe.cancel()
 
-    async def _spawn(self, life: Life) -> asyncio.subprocess.Process:
-        with self._log_of(life.child.name).open("ab") as log:
-            life.log_offset = log.tell()
-            return await asyncio.create_subprocess_exec(
-                *life.child.argv,
+    async def _spawn(self, program: Child | Step) -> tuple[asyncio.subprocess.Process, int]:
+        """The process, and where in its log its output begins."""
+        with self._log_of(program.name).open("ab") as log:
+            offset = log.tell()
+            process = await asyncio.create_subprocess_exec(
+                *program.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **life.child.env},
+                env={**os.environ, **program.env},
                 process_group=self._guardian.group,
             )
+        return process, offset
 
     async def _probe(self, life: Life) -> None:
         while True:
@@ -198,8 +218,7 @@ class Supervisor:
             return exit_text(code)
         if code == NOT_STARTED and life.last_words:
             return life.last_words
-        said = _last_line(self._log_of(life.child.name), life.log_offset)
-        return said.removeprefix(f"{life.child.name}: ") or exit_text(code)
+        return _last_words(self._log_of(life.child.name), life.log_offset, life.child.name) or exit_text(code)
 
     def _tell(self) -> None:
         self._news.set()
@@ -225,9 +244,12 @@ class Supervisor:
         return pid
 
 
-def _last_line(log: Path, offset: int) -> str:
+def _last_words(log: Path, offset: int, name: str) -> str:
+    """The last line under the program's own name, which a copy shares, without that name; else the very last line."""
     lines: list[str] = []
     with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(offset, log.stat().st_size - LAST_LINE_MAX_BYTES))
-        lines = file.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+        file.seek(max(offset, log.stat().st_size - LAST_WORDS_MAX_BYTES))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    head = f"{name.partition('-')[0]}: "
+    own = [line.removeprefix(head) for line in lines if line.startswith(head)]
+    return (own or lines or [""])[-1]

@@ -7,15 +7,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 
+from infra.local.backends import Backends, choose_backends
 from infra.local.child import Child, http_ready
 from infra.local.control import Control
 from infra.local.demo import load_demo_once
 from infra.local.display import Display
 from infra.local.guardian import Guardian
-from infra.local.redis_server import check_redis_url, find_redis_server, redis_child, socket_url
-from infra.local.settings import DEMO_TOKEN, ROOMS, LocalSettings
+from infra.local.settings import DEMO_TOKEN, ROOMS, LocalSettings, copy_name, port_knob
 from infra.local.state import StateDir
 from infra.local.supervisor import Supervisor
 from libs.common.errors import ConfigError
@@ -52,19 +53,19 @@ async def run_system(settings: LocalSettings, *, parent: int | None = None, comm
     with state.lock():
         state.choose_sockets()
         await _ports_are_free(settings)
-        addresses, redis = await _addresses(settings, state)
-        rooms = [_room_child(settings, room, addresses, state.ticket_keys(), command) for room in ROOMS]
-        children = [child for child in (redis, *rooms) if child is not None]
+        backends = await choose_backends(settings, state)
+        addresses = {**_room_urls(settings), **backends.urls}
+        rooms = _room_children(settings, {**addresses, **_socket_urls(settings, state)}, state, command)
         guardian = Guardian()
         display = Display(state.log("supervisor"))
-        supervisor = Supervisor(children, guardian, state.log, display.say)
+        supervisor = Supervisor([*backends.children, *rooms], guardian, state.log, display.say)
         display.start(lambda: [life.status() for life in supervisor.lives.values()])
         control = Control(supervisor, addresses)
         end = _ending(supervisor, display.say)
         try:
             await guardian.start()
             await control.listen(state.sockets / "control.sock")
-            up = asyncio.create_task(_bring_up(settings, state, supervisor, display.say), name="bring up")
+            up = asyncio.create_task(_bring_up(settings, state, backends, supervisor, display.say), name="bring up")
             ends = asyncio.create_task(end.wait(), name="end")
             watch = asyncio.create_task(_parent_is_there(parent), name="parent")
             await _first_to_end(up, ends, watch)
@@ -91,13 +92,21 @@ async def _first_to_end(up: asyncio.Task[None], *ends: asyncio.Task[object]) -> 
 
 
 async def _bring_up(
-    settings: LocalSettings, state: StateDir, supervisor: Supervisor, say: Callable[[str], None]
+    settings: LocalSettings, state: StateDir, backends: Backends, supervisor: Supervisor, say: Callable[[str], None]
 ) -> None:
     if settings.static_tokens:
         which = DEMO_TOKEN if settings.static_tokens == DEMO_TOKEN else f"{len(settings.static_tokens.split(','))} set"
         say(f"WARNING STATIC_TOKENS ({which}): whoever sends one walks past the waiting line; for load tests only")
-    await supervisor.start()
-    await supervisor.wait_ready(ROOMS)
+    if "mongo" in settings.ports:
+        say("mongo is a stand-in that speaks MongoDB's protocol, not MongoDB: see docs/native-backends.md")
+    for step in backends.before:
+        say(f"{step.name} under way; see {state.log(step.name)}")
+        await supervisor.take(step)
+    await supervisor.start_base()
+    for step in backends.after:
+        await supervisor.take(step)
+    supervisor.start_others()
+    await supervisor.wait_ready(name for room in ROOMS for name in settings.names(room))
     await load_demo_once(settings, state, say)
     say(f"ready {settings.public_url}")
 
@@ -129,8 +138,9 @@ async def _ports_are_free(settings: LocalSettings) -> None:
     for name, port in settings.ports.items():
         while not _is_free(port):
             if time.monotonic() > deadline:
-                knob = "PORT" if name == "gateway" else f"{name.upper()}_PORT"
-                raise ConfigError(f"{knob}: port {port} ({name}) is in use; choose another, or stop what listens there")
+                raise ConfigError(
+                    f"{port_knob(name)}: port {port} ({name}) is in use; choose another, or stop what listens there"
+                )
             await asyncio.sleep(0.05)
 
 
@@ -144,38 +154,51 @@ def _is_free(port: int) -> bool:
         return True
 
 
-async def _addresses(settings: LocalSettings, state: StateDir) -> tuple[dict[str, str], Child | None]:
-    """Where everything is, by the name of its setting; and Redis as a child, unless the environment names one."""
-    redis, redis_url = None, settings.redis_url
-    if redis_url is None:
-        server_socket = state.sockets / "redis.sock"
-        redis = redis_child(find_redis_server(), server_socket, state.path / "redis")
-        redis_url = socket_url(server_socket)
-    else:
-        await check_redis_url(redis_url)
-    urls = {f"{room.upper()}_URL": f"http://127.0.0.1:{settings.ports[room]}" for room in ROOMS}
-    urls["ADMIN_URL"] = f"http://127.0.0.1:{settings.ports['admin']}"
-    stores = {"REDIS_URL": redis_url, "BROKER_URL": settings.broker_url or redis_url, "STORE_URL": settings.store_url}
-    return {**urls, **stores}, redis
+def _room_urls(settings: LocalSettings) -> dict[str, str]:
+    """Where the services find each other, by the name of the setting: one address for each copy, commas between."""
+
+    def urls(part: str) -> str:
+        return ",".join(f"http://127.0.0.1:{settings.ports[name]}" for name in settings.names(part))
+
+    return {f"{part.upper()}_URL": urls(part) for part in (*ROOMS, "admin")}
 
 
-def _room_child(
-    settings: LocalSettings, room: str, addresses: Mapping[str, str], ticket_keys: str, command: Command
-) -> Child:
-    port = settings.ports[room]
-    env = {
+def _socket_urls(settings: LocalSettings, state: StateDir) -> dict[str, str]:
+    """The same over UNIX sockets: for calls between services on one machine a little cheaper than loopback TCP."""
+    return {
+        f"{room.upper()}_URL": ",".join(f"unix://{state.sockets / name}.sock" for name in settings.names(room))
+        for room in ROOMS
+        if room != "gateway"
+    }
+
+
+def _room_children(
+    settings: LocalSettings, addresses: Mapping[str, str], state: StateDir, command: Command
+) -> list[Child]:
+    """All copies of all rooms, first copies first."""
+    common = {
         **{name: settings.environment.get(name) or default for name, default in _DEFAULTS.items()},
         **addresses,
         # Loopback whatever the shell exports: some set HOST to the machine's own name.
         "HOST": "127.0.0.1",
-        "PORT": str(port),
+        "CLOCK_SKEW_S": settings.clock_skew_s,
         "STATIC_TOKENS": settings.static_tokens,
     }
-    if room == "gateway":
-        env["ADMIN_PORT"] = str(settings.ports["admin"])
-    if room in ("gateway", "queue"):
-        env["TICKET_KEYS"] = settings.environment.get("TICKET_KEYS") or ticket_keys
-    return Child(room, command(room), env, http_ready(port), port=port, layer=2 if room == "gateway" else 1)
+    children = []
+    for number, room in product(range(1, settings.copies + 1), ROOMS):
+        name = copy_name(room, number)
+        port = settings.ports[name]
+        env = {**common, "PORT": str(port), "INSTANCE": str(number)}
+        if room == "gateway":
+            env["ADMIN_PORT"] = str(settings.ports[copy_name("admin", number)])
+        else:
+            env["LISTEN_SOCKET"] = str(state.sockets / f"{name}.sock")
+        if room in ("gateway", "queue"):
+            env["TICKET_KEYS"] = settings.environment.get("TICKET_KEYS") or state.ticket_keys()
+        children.append(
+            Child(name, command(room), env, http_ready(port), port=port, layer=2 if room == "gateway" else 1)
+        )
+    return children
 
 
 def control_socket(state_dir: Path) -> Path:

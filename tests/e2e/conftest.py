@@ -8,33 +8,42 @@ from typing import Any
 import aiohttp
 import pytest
 
+from libs.common.system import SystemClock
 from libs.common.testing.app_client import Answered
 from tests.buyer import Buyer
-from tests.e2e.system import RunningSystem
+from tests.e2e.system import HISTORIES, IS_NATIVE, RunningSystem
+
+# The stand-in for MongoDB takes about a thousand operations a second: 1,200 people who come in at once are too many.
+CROWDED = {"DEMO_SCHEDULES": "80", "ROOM_CAPACITY": "100" if IS_NATIVE else "2000"}
 
 _numbers = count(1)
+now_ms = SystemClock().now_ms
 
 
 class HttpCaller:
-    """`tests.buyer.Caller` over real HTTP."""
+    """`tests.buyer.Caller` over real HTTP. What it sees is written down for the audit of the system."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = url
+        self._history = HISTORIES[url]
 
     async def call(
         self, method: str, path: str, json: Any = None, *, headers: Mapping[str, str] | None = None, raw: bytes = b""
     ) -> Answered:
         body = raw if json is None else dumps(json).encode()
         sent = {"Content-Type": "application/json", **(headers or {})}
+        sent_ms = now_ms()
         async with self._session.request(method, self._url + path, data=body or None, headers=sent) as response:
             answered = {name.lower(): value for name, value in response.headers.items()}
-            return Answered(response.status, answered, await response.read())
+            reply = Answered(response.status, answered, await response.read())
+        self._history.add(method, path, json, sent, (sent_ms, now_ms()), reply)
+        return reply
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    running = RunningSystem(tmp_path_factory.mktemp("system"), DEMO_SCHEDULES="40", ROOM_CAPACITY="2000").start()
+    running = RunningSystem(tmp_path_factory.mktemp("system"), **CROWDED).start()
     yield running
     running.stop()
 

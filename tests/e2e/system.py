@@ -1,4 +1,8 @@
-"""The product as a user starts it: the supervisor of `make run` as a child process, with its own ports and state."""
+"""The product as a user starts it: the supervisor of `make run` as a child process, with its own ports and state.
+
+`E2E_BACKENDS=native` runs every system of these tests on a real Kafka and the stand-in for MongoDB. Before a system is
+stopped it has to come to rest, and is audited with all that its clients saw.
+"""
 
 import asyncio
 import json
@@ -13,10 +17,31 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from tests.history import History
+
 ROOT = Path(__file__).resolve().parents[2]
-READY_TIMEOUT_S = 60.0
+BACKENDS = os.environ.get("E2E_BACKENDS", "embedded")
+IS_NATIVE = BACKENDS == "native"
+BACKEND_NAMES = ("redis", "mongo", "kafka") if IS_NATIVE else ("redis",)
+"""The processes below the services."""
+
+WARM_START_S = 15.0 if IS_NATIVE else 5.0
+BACK_S = 20.0 if IS_NATIVE else 10.0
+"""For any process to be back after a kill, and for everyone to have noticed."""
+
+READY_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 12.0
-PORTS_PER_SYSTEM = 20
+SETTLE_S = 45.0
+"""Longer than PAY_DEADLINE_S: what a test left under way is over by then, one way or the other."""
+
+AUDIT_TIMEOUT_S = SETTLE_S + 30.0
+PORTS_PER_COPY = 20
+
+HISTORIES: dict[str, History] = {}
+"""What clients saw of each system, by the addresses of its gateways."""
+
+# The times that these tests expect are those of one clock, which the processes of one machine do share.
+_USUAL = {"BACKENDS": BACKENDS, "CLOCK_SKEW_S": "0", "DEMO_USERS": "50"}
 
 
 @asynccontextmanager
@@ -34,10 +59,14 @@ class RunningSystem:
 
     def __init__(self, state_dir: Path, **environment: str) -> None:
         self.state_dir = state_dir
-        self.port = _free_ports()
+        self.copies = int(environment.get("COPIES", "1"))
+        self.port = _free_ports(self.copies * PORTS_PER_COPY)
         self.url = f"http://127.0.0.1:{self.port}"
+        self.urls = [f"http://127.0.0.1:{self.port + copy * PORTS_PER_COPY}" for copy in range(self.copies)]
         own = {"STATE_DIR": str(state_dir), "PORT": str(self.port), "BROKER_URL": "", "STORE_URL": "", "REDIS_URL": ""}
-        self.environment = {**os.environ, "DEMO_USERS": "50", **own, **environment}
+        self.environment = {**os.environ, **_USUAL, **own, **environment}
+        self.history = History()
+        HISTORIES.update(dict.fromkeys(self.urls, self.history))
         self.output: list[str] = []
 
     def start(self) -> Self:
@@ -62,16 +91,33 @@ class RunningSystem:
         raise AssertionError("the system did not become ready:\n" + "\n".join(self.output))
 
     def stop(self) -> int:
-        """End it as an operator would, if it still runs; its exit code."""
+        """Audit it and end it as an operator would, if it still runs; its exit code."""
         if self._process.returncode is not None:
             return self._process.returncode
+        audited = self._audited()
         self._process.send_signal(signal.SIGTERM)
-        return self._ended()
+        code = self._ended()
+        assert audited.returncode == 0, f"the audit ended with {audited.returncode}:\n{audited.stdout}{audited.stderr}"
+        return code
 
     def kill(self) -> None:
         """End the supervisor as a crash would."""
         self._process.kill()
         self._ended()
+
+    def _audited(self) -> "subprocess.CompletedProcess[str]":
+        seen = self.state_dir.with_name(f"{self.state_dir.name}-history.jsonl")
+        seen.write_bytes(b"\n".join(self.history.lines))
+        options = ["--history", str(seen), "--live", self.url, "--settle-s", str(SETTLE_S)]
+        return subprocess.run(
+            [sys.executable, "-m", "loadtest.audit", *options],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=AUDIT_TIMEOUT_S,
+            check=False,
+        )
 
     def _ended(self) -> int:
         try:
@@ -101,10 +147,10 @@ class RunningSystem:
         return done.stdout
 
 
-def _free_ports() -> int:
+def _free_ports(count: int) -> int:
     """A port with room for a whole system behind it."""
-    for candidate in range(21_000 + os.getpid() % 400 * 20, 32_000, PORTS_PER_SYSTEM):
-        if all(_is_free(port) for port in range(candidate, candidate + PORTS_PER_SYSTEM)):
+    for candidate in range(21_000 + os.getpid() % 400 * 20, 32_000, PORTS_PER_COPY):
+        if all(_is_free(port) for port in range(candidate, candidate + count)):
             return candidate
     raise AssertionError("no free ports for a system")
 

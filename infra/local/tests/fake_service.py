@@ -1,6 +1,7 @@
 """Stands in for any room: 200 to everything, each PUT noted in FAKE_RECORD. Run as `fake_service.py ROOM`.
 
 FAKE_WALLET=refuse   ends with one sentence and exit code 1, as a wrong setting does
+FAKE_WALLET=chatty   does so, and its libraries have a last word after it
 FAKE_WALLET=early    does so at its first start only, as one does whose neighbour is not up yet
 FAKE_WALLET=deaf     ignores SIGTERM
 FAKE_WALLET=parent   starts a grandchild that would sleep on
@@ -42,8 +43,10 @@ async def main() -> None:
         early.touch()
         print("the wallet does not answer", file=sys.stderr)
         sys.exit(1)
-    if BEHAVIOUR == "refuse":
+    if BEHAVIOUR in ("refuse", "chatty"):
         print(f"{ROOM}: STORE_URL: there is no such store", file=sys.stderr)
+        if BEHAVIOUR == "chatty":
+            print("ERROR something was left open", file=sys.stderr)
         sys.exit(1)
     if BEHAVIOUR == "parent":
         await asyncio.create_subprocess_exec("sleep", "60")

@@ -24,8 +24,19 @@ ROOT = Path(__file__).parents[3]
 START_S = 30.0
 STOP_S = 10.0
 
-_QUIET = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "REDIS_URL", "BROKER_URL", "STORE_URL", "STATIC_TOKENS")
-_OFFSETS = (0, 10, 11, 12, 13, 14)
+_QUIET = (
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MFLAGS",
+    "MAKEOVERRIDES",
+    "REDIS_URL",
+    "BROKER_URL",
+    "STORE_URL",
+    "STATIC_TOKENS",
+    "BACKENDS",
+    "COPIES",
+)
+_OFFSETS = (0, *range(10, 18), 20, *range(30, 35))
 
 T = TypeVar("T")
 
@@ -141,6 +152,11 @@ class FakeSystem:
     def row(self, name: str) -> dict[str, Any]:
         rows: list[dict[str, Any]] = self.ask("status")["services"]
         return next(row for row in rows if row["name"] == name)
+
+    def has_new_life(self, name: str, pid: int) -> bool:
+        """True when `name` is ready again after its process `pid` was made to end."""
+        row = self.row(name)  # asked once: between two answers the old life may end
+        return bool(row["state"] == "ready" and row["pid"] not in (None, pid))
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that was started with this STATE_DIR, whoever its parent is by now."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import settings
+from infra.local.addresses import SCHEMES
 from infra.local.display import LINES_MAX, Display
 from infra.local.life import BACKOFF_MAX_S, backoff_after, exit_text
 from infra.local.redis_server import find_redis_server
@@ -17,6 +18,9 @@ from infra.local.table import service_table
 from infra.local.tests.harness import until
 from libs.common.contract import catalog
 from libs.common.errors import ConfigError
+from libs.common.messaging import opening
+from libs.common.storage.opening import open_store
+from libs.common.system import SystemClock
 
 
 def test_every_port_follows_port_and_each_can_be_moved() -> None:
@@ -29,6 +33,40 @@ def test_every_port_follows_port_and_each_can_be_moved() -> None:
         "reservation": 9013,
         "wallet": 9014,
     }
+
+
+def test_each_further_copy_listens_twenty_higher_also_where_a_port_was_moved() -> None:
+    ports = LocalSettings.from_environment({"PORT": "9000", "QUEUE_PORT": "7000", "COPIES": "3"}).ports
+    assert (ports["gateway-2"], ports["admin-2"], ports["wallet-3"]) == (9020, 9030, 9054)
+    assert (ports["queue-2"], ports["queue-3"]) == (7020, 7040)
+    assert len(ports) == 18
+
+
+def test_native_backends_follow_port_unless_a_url_names_them(tmp_path: Path) -> None:
+    native = {"BACKENDS": "native", "PORT": "9000", "STATE_DIR": str(tmp_path)}
+    settings = LocalSettings.from_environment(native)
+    assert (settings.broker_url, settings.store_url) == ("kafka://127.0.0.1:9015", "mongodb://127.0.0.1:9017/stagedoor")
+    assert settings.ports["kafka_controller"] == 9016
+    named = LocalSettings.from_environment({**native, "STORE_URL": "mongodb://db/x", "BROKER_URL": "kafka://k:9092"})
+    assert (named.broker_url, named.store_url) == ("kafka://k:9092", "mongodb://db/x")
+    assert not {"kafka", "mongo"} & named.ports.keys()
+    assert settings.store_identity == LocalSettings.from_environment({**native, "PORT": "9100"}).store_identity
+
+
+def test_clocks_count_as_apart_where_more_than_one_process_decides() -> None:
+    def skew_s(**environment: str) -> str:
+        return LocalSettings.from_environment(environment).clock_skew_s
+
+    assert skew_s() == "0"
+    assert skew_s(COPIES="2") == skew_s(BACKENDS="native") == skew_s(STORE_URL="mongodb://db") == "2"
+    assert skew_s(COPIES="2", CLOCK_SKEW_S="0.5") == "0.5"
+
+
+def test_the_schemes_that_are_looked_at_are_those_that_the_adapters_know() -> None:
+    broker = set(opening.SCHEMES) - {"memory"}  # which cannot carry events between processes
+    assert set(SCHEMES["BROKER_URL"]) == broker
+    for scheme in SCHEMES["STORE_URL"]:
+        open_store(f"{scheme}:///x" if scheme == "sqlite" else f"{scheme}://x", "any", SystemClock())
 
 
 def test_the_store_is_an_absolute_folder_inside_state_dir(tmp_path: Path) -> None:
@@ -44,10 +82,22 @@ def test_static_tokens_are_the_demos_only_where_the_environment_says_nothing() -
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"PORT": "65530"}, {"PORT": "-1"}, {"QUEUE_PORT": "8080"}, {"DEMO_SCHEDULES": "30", "DEMO_SEATS": "20000"}],
+    [
+        {"PORT": "65530"},
+        {"PORT": "-1"},
+        {"PORT": "65500", "COPIES": "9"},
+        {"QUEUE_PORT": "8080"},
+        {"QUEUE_PORT": "8092", "COPIES": "2", "CATALOG_PORT": "8112"},
+        {"DEMO_SCHEDULES": "30", "DEMO_SEATS": "20000"},
+        {"COPIES": "0"},
+        {"COPIES": "10"},
+        {"COPIES": "2", "STORE_URL": "memory://"},
+        {"BACKENDS": "docker"},
+    ],
+    ids=str,
 )
 def test_settings_that_cannot_work_are_refused_by_name(wrong: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=r"PORT|DEMO_SCHEDULES"):
+    with pytest.raises(ConfigError, match=r"^(PORT|DEMO_SCHEDULES|COPIES|STORE_URL|BACKENDS)\b"):
         LocalSettings.from_environment(wrong)
 
 

@@ -48,12 +48,39 @@ def test_each_service_gets_its_port_the_addresses_and_only_the_secrets_it_needs(
         assert (state_dir / "ticket_keys").stat().st_mode & 0o777 == 0o600
         gateway = told["gateway"]
         assert gateway["ADMIN_PORT"] == str(system.port + 10)
-        assert gateway["WALLET_URL"] == f"http://127.0.0.1:{system.port + 14}"
+        assert told["wallet"]["PORT"] == str(system.port + 14)
+        assert gateway["WALLET_URL"] == f"unix://{state_dir}/wallet.sock"
+        assert told["wallet"]["LISTEN_SOCKET"] == f"{state_dir}/wallet.sock"
         assert gateway["STORE_URL"] == f"sqlite:///{state_dir}/store"
         assert gateway["BROKER_URL"] == gateway["REDIS_URL"] == f"unix://{state_dir}/redis.sock"
         assert (gateway["HOST"], gateway["LOG_FORMAT"], gateway["HOLD_S"]) == ("127.0.0.1", "json", "7")
         assert gateway["STATIC_TOKENS"] == "test-token"
         assert (state_dir / "redis.sock").stat().st_mode & 0o777 == 0o700
+
+
+def test_copies_have_names_numbers_and_ports_of_their_own_and_know_of_each_other(state_dir: Path) -> None:
+    with FakeSystem(state_dir, COPIES="2") as system:
+        system.ready()
+        rooms = ["queue", "catalog", "reservation", "wallet", "gateway"]
+        names = [line.split()[0] for line in system.lines if " pid " in line]
+        assert names == ["redis", *(name for room in rooms for name in (room, f"{room}-2"))]
+        told = json.loads((state_dir / "logs" / "gateway-2.log").read_text().splitlines()[0])
+        assert (told["INSTANCE"], told["CLOCK_SKEW_S"]) == ("2", "2")
+        assert (told["PORT"], told["ADMIN_PORT"]) == (str(system.port + 20), str(system.port + 30))
+        assert told["QUEUE_URL"] == f"unix://{state_dir}/queue.sock,unix://{state_dir}/queue-2.sock"
+        pid = system.row("queue-2")["pid"]
+        assert command_line(state_dir, "kill", "queue-2").stdout == f"queue-2 killed (pid {pid})\n"
+        until(lambda: system.has_new_life("queue-2", pid))
+        assert system.row("queue")["restarts"] == 0
+        loaded = command_line(state_dir, "load", "infra/local/sample_venue.json")
+        assert loaded.stdout == "concert 2 loaded: 2 schedules × 99 seats\n"
+
+
+def test_what_a_refusing_copy_said_is_told_whatever_came_after_it(state_dir: Path) -> None:
+    with FakeSystem(state_dir, COPIES="2", FAKE_WALLET="chatty") as system:
+        assert system.process.wait(STOP_S) == 1
+        system.line("STORE_URL: there is no such store (see")
+        assert not any("wallet: wallet:" in line for line in system.lines)
 
 
 def test_demo_data_is_loaded_once_and_other_figures_are_only_remarked(state_dir: Path) -> None:
@@ -182,10 +209,10 @@ def test_the_verbs_act_on_the_running_system(state_dir: Path) -> None:
 
         pid = system.row("queue")["pid"]
         assert command_line(state_dir, "kill", "queue").stdout == f"queue killed (pid {pid})\n"
-        until(lambda: system.row("queue")["state"] == "ready" and system.row("queue")["pid"] != pid)
+        until(lambda: system.has_new_life("queue", pid))
         pid = system.row("redis")["pid"]
         command_line(state_dir, "restart", "redis")
-        until(lambda: system.row("redis")["state"] == "ready" and system.row("redis")["pid"] != pid)
+        until(lambda: system.has_new_life("redis", pid))
 
         wrong = command_line(state_dir, "kill", "walet")
         assert (wrong.returncode, wrong.stderr.startswith("SERVICE: 'walet' is not among redis, queue,")) == (1, True)
@@ -255,7 +282,7 @@ def test_a_reader_that_went_away_does_not_stop_the_system(state_dir: Path) -> No
         until(lambda: system.row("gateway")["state"] == "ready")
         pid = system.row("wallet")["pid"]
         system.ask("kill", "wallet")
-        until(lambda: system.row("wallet")["state"] == "ready" and system.row("wallet")["pid"] != pid)
+        until(lambda: system.has_new_life("wallet", pid))
         next(p for p in system.processes() if "fake_system" in " ".join(p.cmdline()) and p.name() != "sh").terminate()
         system.all_gone()
 
@@ -291,6 +318,11 @@ def test_no_redis_to_be_found_is_one_sentence(state_dir: Path) -> None:
     [
         ({"REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, "REDIS_URL: nothing answers at 127.0.0.1:1;"),
         ({"BROKER_URL": "memory://"}, "BROKER_URL: memory:// cannot carry events between processes"),
+        ({"BROKER_URL": "ftp://:secret@x"}, "BROKER_URL: a URL begins with one of redis:, rediss:, unix:, kafka:"),
+        ({"BROKER_URL": "kafka://127.0.0.1:1,127.0.0.1:2"}, "BROKER_URL: nothing answers at 127.0.0.1:1,127.0.0.1:2;"),
+        ({"STORE_URL": "mongodb://u:secret@127.0.0.1:1/x"}, "STORE_URL: nothing answers at 127.0.0.1:1;"),
+        ({"STORE_URL": "postgres://:secret@x"}, "STORE_URL: a URL begins with one of mongodb:, sqlite:, memory:"),
+        ({"BACKENDS": "native", "PATH": "/none"}, "BACKENDS: native needs java on PATH; install Java 17"),
         ({"PORT": "http"}, "PORT: expected a whole number"),
         ({"DEMO_SEATS": "0"}, "DEMO_SEATS: expected a whole number from 1"),
     ],
