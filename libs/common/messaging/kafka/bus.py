@@ -49,12 +49,16 @@ class KafkaBus:
     async def start(self) -> None:
         """Connect. Raises ConfigError for a topic that is missing and a Kafka that is too old, DependencyDown when none
         answers."""
-        await self._context.sender.open()
-        await self._context.cluster.open()
-        counts = await self._context.cluster.partition_counts()
-        for topic in TOPICS.values():
-            for name in (topic.name, *(letters_topic(topic.name, group) for group in topic.groups)):
-                self._partition_count(counts, name)
+        try:
+            await self._context.sender.open()
+            await self._context.cluster.open()
+            counts = await self._context.cluster.partition_counts()
+            for topic in TOPICS.values():
+                for name in (topic.name, *(letters_topic(topic.name, group) for group in topic.groups)):
+                    self._partition_count(counts, name)
+        except BaseException:  # what did not start is not stopped by anyone else
+            await self._close([])
+            raise
         await self._looking.start()
 
     async def stop(self) -> None:
