@@ -27,7 +27,7 @@ from infra.local.settings import ROOMS
 from libs.common.errors import ConfigError
 
 ASK_S = 1.0
-TOOLS = ("infra.kafka", "infra.docker.load_venue", "libs.common.messaging.dlq")
+TOOLS = ("infra.kafka", "infra.docker.load_venue", "infra.local.operating", "libs.common.messaging.dlq")
 
 PUT_TOGETHER = """
 import importlib, sys

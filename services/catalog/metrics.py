@@ -22,6 +22,7 @@ class CacheMetrics:
         self.reads = {outcome: metrics.cache_reads.labels(kind, outcome) for outcome in READS}
         self.shared = {outcome: metrics.shared_calls.labels(kind, outcome) for outcome in SHARED_CALLS}
         self.load_seconds = metrics.load_seconds.labels(kind)
+        self.store_loads = metrics.store_loads.labels(kind)
         self.loads_failed = metrics.loads_failed.labels(kind)
         self.early = metrics.early.labels(kind)
         self._ttl_left = metrics.ttl_left.labels(kind)
@@ -57,6 +58,9 @@ class CatalogMetrics(CommonMetrics):
             ["kind"],
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
+        )
+        self.store_loads = Counter(
+            "stagedoor_catalog_cache_store_loads_total", "Loads that asked the store", ["kind"], registry=registry
         )
         self.loads_failed = Counter(
             "stagedoor_catalog_cache_loads_failed_total", "Loads that brought nothing", ["kind"], registry=registry

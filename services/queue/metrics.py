@@ -34,6 +34,8 @@ class RoomMetrics:
     leader: Gauge
     fence: Gauge
     tick_age_seconds: Gauge
+    head_wait_seconds: Gauge
+    held_back: Gauge
 
 
 class QueueMetrics(CommonMetrics):
@@ -73,6 +75,13 @@ class QueueMetrics(CommonMetrics):
         leader = self._gauge("stagedoor_queue_leader", "1 while this process leads the room")
         fence = self._gauge("stagedoor_queue_fence", "Grows with every change of leader")
         tick_age = self._gauge("stagedoor_queue_tick_age_seconds", "Time since this process last saw the room tick")
+        head_wait = self._gauge(
+            "stagedoor_queue_head_wait_seconds",
+            "How long this process has seen the next one in line wait; 0 while nobody waits",
+        )
+        held_back = self._gauge(
+            "stagedoor_queue_held_back", "1 while nobody is let in by order: paused, or not open yet"
+        )
         self.rooms = {
             id_: RoomMetrics(
                 joins=joins.labels(id_),
@@ -90,6 +99,8 @@ class QueueMetrics(CommonMetrics):
                 leader=leader.labels(id_),
                 fence=fence.labels(id_),
                 tick_age_seconds=tick_age.labels(id_),
+                head_wait_seconds=head_wait.labels(id_),
+                held_back=held_back.labels(id_),
             )
             for id_ in room_ids
         }

@@ -271,6 +271,7 @@ class Cache(Generic[T]):
         return copy
 
     async def _from_store(self, key: int) -> bytes | None:
+        self._metrics.store_loads.inc()
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
                 return await self._source.load(key)

@@ -53,6 +53,9 @@ class Place:
     def reads(self, outcome: str) -> float:
         return self._sample("stagedoor_catalog_cache_reads_total", outcome=outcome)
 
+    def store_loads(self) -> float:
+        return self._sample("stagedoor_catalog_cache_store_loads_total")
+
     def gauge(self, name: str) -> float:
         return self._sample(f"stagedoor_catalog_cache_{name}_seconds")
 

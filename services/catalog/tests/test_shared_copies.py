@@ -2,6 +2,7 @@
 
 import pytest
 
+from libs.common.errors import DependencyDown
 from services.catalog.service.cache import SHARED_TIMEOUT_S
 from services.catalog.tests.kit import MemoryShared
 from services.catalog.tests.place import LATE_S, TTL_S, Place, in_place
@@ -15,6 +16,19 @@ def test_processes_share_a_young_copy() -> None:
         assert len(place.loads) == 1
         # The copy's age counts: it does not live longer for having been handed on.
         assert place.gauge("ttl_left") == pytest.approx(TTL_S - place.delay_s, abs=0.01)
+
+    in_place(play, lambda: Place(MemoryShared()))
+
+
+def test_what_is_counted_as_asked_of_the_store_is_just_that() -> None:
+    async def play(place: Place) -> None:
+        await place.cache.get(1)
+        await place.new_cache().get(1)
+        assert place.store_loads() == len(place.loads) == 1
+        place.down = True
+        with pytest.raises(DependencyDown):
+            await place.cache.get(2)
+        assert place.store_loads() == len(place.loads) == 2
 
     in_place(play, lambda: Place(MemoryShared()))
 

@@ -9,6 +9,7 @@ sessions → admit. The order is what keeps the room within its capacity; see `d
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
 from math import nan
@@ -40,6 +41,8 @@ GONE_COUNT_MAX = 1_000
 """People who left while waiting that one tick moves over."""
 
 WRITES_AT_ONCE_MAX = 100
+ARRIVALS_COUNT_MAX = 20_000
+"""Lengths of the line this process remembers the time of, one for each look: five hours of arrivals."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,6 +59,8 @@ class Leading:
         self._metrics = line.metrics.rooms[room_id]
         self._seen = (-1, -1)
         self._seen_s = nan
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_COUNT_MAX)
+        self._metrics.head_wait_seconds.set_function(self._head_wait_s)
         self._metrics.tick_age_seconds.set_function(lambda: line.clock.monotonic_s() - self._seen_s)
         self._metrics.wait_estimate_seconds.set(nan)
 
@@ -178,6 +183,10 @@ class Leading:
         """Note that the room has moved, and show how it stands."""
         if (room.fence, room.tick) != self._seen:
             self._seen, self._seen_s = (room.fence, room.tick), self._line.clock.monotonic_s()
+        if not self._arrivals or room.issued > self._arrivals[-1][0]:
+            self._arrivals.append((room.issued, self._line.clock.monotonic_s()))
+        while self._arrivals and self._arrivals[0][0] <= room.watermark:
+            self._arrivals.popleft()
         waiting_count = room.issued - room.watermark
         self._metrics.waiting.set(waiting_count)
         self._metrics.open.set(room.open_sessions)
@@ -185,7 +194,11 @@ class Leading:
         self._metrics.returning.set(len(room.returning))
         self._metrics.capacity.set(room.capacity)
         self._metrics.fence.set(room.fence)
+        self._metrics.held_back.set(room.holds(self._line.clock.now_ms()))
         self._metrics.wait_estimate_seconds.set(waiting_count / room.rate if room.rate > 0 else nan)
+
+    def _head_wait_s(self) -> float:
+        return self._line.clock.monotonic_s() - self._arrivals[0][1] if self._arrivals else 0.0
 
 
 async def _in_chunks(items: Iterable[T], act: Callable[[T], Awaitable[R]]) -> list[R]:

@@ -207,6 +207,35 @@ def test_what_operators_watch_is_exported() -> None:
     play(act)
 
 
+def test_how_long_the_next_one_in_line_has_waited_is_exported_and_whether_the_line_is_held() -> None:
+    async def figures(people: People) -> tuple[float, float]:
+        page = (await people.client.call("GET", "/metrics")).body.decode()
+        shown = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+        names = ("stagedoor_queue_head_wait_seconds", "stagedoor_queue_held_back")
+        wait_s, held = (float(shown[f'{name}{{room="1"}}']) for name in names)
+        return wait_s, held
+
+    async def act(scene: Scene, people: People) -> None:
+        await people.join(3)
+        await scene.ticks()
+        assert await figures(people) == (0, 0)
+        await people.join(1)
+        await scene.ticks(20)
+        await people.join(1)
+        await scene.ticks(10)
+        wait_s, held = await figures(people)
+        assert (29 <= wait_s <= 31, held) == (True, 0)
+        await people.change(state="paused", capacity=4)
+        await scene.ticks(2)
+        assert (await figures(people))[1] == 1
+        await people.change(state="open")
+        await scene.ticks(2)
+        wait_s, held = await figures(people)
+        assert (11 <= wait_s <= 15, held) == (True, 0)
+
+    play(act, claim_window_s=3_600)
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
