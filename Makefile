@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-.PHONY: help run status kill pause resume restart reset load-venue rooms room refund dlq audit topics native up down test test-real test-containers image-check simulate mutants check format format-check lint types walls dashboards requirements
+.PHONY: help run status kill pause resume restart reset load-venue rooms room refund dlq audit topics native up down test test-real test-containers image-check simulate mutants fuzz check format format-check lint types walls dashboards requirements
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -110,6 +110,9 @@ simulate: .venv/.dev-stamp ## run the services in one loop with faults: SEEDS=20
 
 mutants: .venv/.dev-stamp ## leave one rule of the product out at a time, and see the simulation notice: SEEDS=200 ONLY=no-pin
 	@$(BIN)/python -m tests.simulation mutants --seeds $(or $(SEEDS),200) --workers $(or $(WORKERS),2) $(if $(ONLY),--only $(ONLY))
+
+fuzz: .venv/.dev-stamp ## throw wrong input at a running system: BUDGET_S=300 SEED=n
+	@FUZZ_BUDGET_S=$(or $(BUDGET_S),300) FUZZ_SEED=$(or $(SEED),$$(date +%s)) $(BIN)/pytest tests/fuzz $(ARGS)
 
 check: format-check lint types walls ## what CI runs: format, lint, types, import walls, the tests, the images
 	@$(MAKE) test

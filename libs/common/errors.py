@@ -76,6 +76,10 @@ class MethodNotAllowed(Problem):
     status, code, title = 405, "METHOD_NOT_ALLOWED", "This address does not take this method"
 
 
+class BodyTooSlow(Problem):
+    status, code, title = 408, "BODY_TOO_SLOW", "The request body takes too long"
+
+
 class RequestInProgress(Problem):
     status, code, title = 409, "REQUEST_IN_PROGRESS", "The same request is still being worked on"
 

@@ -1,6 +1,6 @@
 """HTTP in: the token routes, answered here; all other operations, passed on to their service; the documentation."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import web
@@ -11,7 +11,7 @@ from libs.common.errors import NotJson
 from libs.common.web.admission import WAITING_TOKEN
 from libs.common.web.idempotency import HEADER, REPLAYED_HEADER, key_from
 from libs.common.web.openapi import document
-from libs.common.web.reading import read_body
+from libs.common.web.reading import read_body, whole_body
 from libs.common.web.upstream import Reply
 from services.gateway.service.docs_page import page
 from services.gateway.service.forwarding import Forwarder, Incoming
@@ -19,6 +19,9 @@ from services.gateway.service.route_table import PUBLIC_OPERATIONS, Route
 from services.gateway.service.waiting import Told, Waiting
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+BODY_TIMEOUT_S = 5.0
+"""How long a client may take over 16 KiB; with the head before it, less than a connection may be idle."""
 
 PASSED_BACK = ("Content-Type", "Location", "Retry-After", REPLAYED_HEADER, "ETag", "Cache-Control", "Allow")
 """The headers of a service that reach the client."""
@@ -48,6 +51,7 @@ def poll(waiting: Waiting) -> Handler:
 
 def leave(waiting: Waiting) -> Handler:
     async def serve(request: web.Request) -> web.Response:
+        key_from(request.headers, await _body(request))  # not needed to leave once, and refused as in every write
         await waiting.leave(request.headers.get(WAITING_TOKEN), _address(request))
         return web.Response(status=LEAVE.success)
 
@@ -64,7 +68,7 @@ def forward(forwarder: Forwarder, route: Route) -> Handler:
             address=_address(request),
             token=headers.get(WAITING_TOKEN),
             key=headers.get(HEADER),
-            content_type=headers.get("Content-Type", "application/octet-stream"),
+            content_type=_content_type(headers),
             # Read before a slot is taken: a slow sender holds up nobody but itself.
             body=await _body(request) if is_write else b"",
         )
@@ -106,10 +110,19 @@ def _address(request: web.Request) -> str:
 
 
 async def _body(request: web.Request) -> bytes:
-    """The whole body. Raises NotJson for a packed one, which would have to be unpacked before its size is known."""
+    """The whole body. Raises NotJson for a packed one, which would have to be unpacked before its size is known, and
+    what `whole_body` raises."""
     if "Content-Encoding" in request.headers:
         raise NotJson("Send the body as it is, without Content-Encoding.")
-    return await request.read()
+    return await whole_body(request, BODY_TIMEOUT_S)
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    """What a body claims to be. Raises NotJson for a claim that cannot be passed on: bytes beyond ASCII."""
+    given = headers.get("Content-Type", "application/octet-stream")
+    if not given.isascii():
+        raise NotJson("Send application/json.")
+    return given
 
 
 def _view(told: Told) -> dict[str, object]:

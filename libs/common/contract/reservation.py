@@ -36,7 +36,12 @@ class HoldRequest(Model):
     concert_schedule_id: PositiveInt
     seat_ids: Annotated[
         list[PositiveInt],
-        Field(min_length=1, max_length=SEATS_PER_HOLD_MAX, description="distinct seats, taken together or not at all"),
+        Field(
+            min_length=1,
+            max_length=SEATS_PER_HOLD_MAX,
+            description="distinct seats, taken together or not at all",
+            json_schema_extra={"uniqueItems": True},
+        ),
         AfterValidator(_distinct),
     ]
     date_time: Annotated[Any, Field(description="ignored; the schedule says when")] = None

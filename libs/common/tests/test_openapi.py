@@ -90,7 +90,21 @@ def test_every_problem_is_under_its_status(described: dict[str, Any]) -> None:
     responses = described["paths"]["/api/toy/{toyId}/wishes/{id}"]["post"]["responses"]
     assert responses["409"]["description"] == "`SEAT_TAKEN`"
     assert responses["403"]["description"] == "`STILL_WAITING`, `SESSION_EXPIRED`"
-    assert list(responses) == ["201", "202", "400", "401", "403", "409", "413", "415", "422", "429", "500", "503"]
+    assert list(responses) == [
+        "201",
+        "202",
+        "400",
+        "401",
+        "403",
+        "408",
+        "409",
+        "413",
+        "415",
+        "422",
+        "429",
+        "500",
+        "503",
+    ]
     assert {"Retry-After"} == set(responses["503"]["headers"]) == set(responses["429"]["headers"])
     assert responses["202"]["headers"] == {
         "Location": {"description": "where to ask for the outcome", "schema": {"type": "string"}}

@@ -113,6 +113,11 @@ def test_what_cannot_be_read_is_refused_in_one_shape(raw: bytes, status: int, co
     assert set(reply.json) >= {"type", "title", "status", "detail", "instance", "code", "traceId"}
 
 
+def test_a_field_has_no_second_name() -> None:
+    assert ask("POST", "/api/toy", {"user_id": 7}).json["errors"][0]["pointer"] == "/userId"
+    assert ask("POST", "/api/toy", {"userId": 7, "user_id": "ignored"}).json["userId"] == 7
+
+
 def test_brackets_inside_strings_are_not_nesting() -> None:
     assert ask("POST", "/api/toy", {"userId": 1, "unknown": '[{"\\' * 50}).status == 201
 

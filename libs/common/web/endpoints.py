@@ -13,7 +13,7 @@ from libs.common.contract.operation import Model, Operation
 from libs.common.errors import TokenMissing
 from libs.common.web.admission import Admission, admission_from
 from libs.common.web.idempotency import REPLAYED_HEADER, IdempotencyKey, key_from
-from libs.common.web.reading import path_integer, read_body, read_query
+from libs.common.web.reading import path_integer, read_body, read_query, whole_body
 
 S = TypeVar("S")
 
@@ -72,7 +72,7 @@ def _handler(service: object, endpoint: Endpoint) -> Callable[[web.Request], Awa
     no_key = IdempotencyKey("", "", made=True)
 
     async def serve(request: web.Request) -> web.Response:
-        raw = await request.read() if operation.is_write else b""
+        raw = await whole_body(request) if operation.is_write else b""
         return await handle(
             Call(
                 service=service,

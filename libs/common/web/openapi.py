@@ -30,6 +30,7 @@ STATUS_BY_CODE = {
     "SEAT_NOT_FOUND": 404,
     "RESERVATION_NOT_FOUND": 404,
     "USER_NOT_FOUND": 404,
+    "BODY_TOO_SLOW": 408,
     "ROOM_CLOSED": 409,
     "SEAT_TAKEN": 409,
     "HOLD_EXPIRED": 409,
@@ -50,7 +51,8 @@ STATUS_BY_CODE = {
 """Every code of the contract. A code that is missing here cannot be documented, so adding one is noticed."""
 
 ALWAYS = ("RATE_LIMITED", "INTERNAL", "OVERLOADED", "DEPENDENCY_DOWN")
-BODY_CODES = ("MALFORMED_REQUEST", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "INVALID_FIELD")
+BODY_CODES = ("MALFORMED_REQUEST", "BODY_TOO_SLOW", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "INVALID_FIELD")
+"""Of every write: one without a body of its own is still refused a body that cannot be read."""
 TICKET_CODES = {
     "none": (),
     "any": ("TOKEN_MISSING", "TOKEN_INVALID"),
@@ -199,8 +201,7 @@ def _problems(operation: Operation) -> dict[str, Any]:
 def _codes(operation: Operation) -> Iterable[str]:
     codes = [*TICKET_CODES[operation.ticket], *operation.problems]
     if operation.is_write:
-        # Even a write without a body of its own is refused one that is too large or packed.
-        codes += BODY_CODES if operation.body else ("BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "INVALID_FIELD")
+        codes += BODY_CODES
     elif operation.query or _IN_PATH.search(operation.path):
         codes += ("INVALID_FIELD",)
     return dict.fromkeys((*codes, *ALWAYS))

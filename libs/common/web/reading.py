@@ -1,15 +1,17 @@
 """From bytes to a checked model: every wrong field is named, nothing else comes through."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import ValidationError
 
 from libs.common.contract.operation import Model
-from libs.common.errors import FieldError, InvalidField, MalformedRequest, NotJson
+from libs.common.errors import BodyTooSlow, FieldError, InvalidField, MalformedRequest, NotJson
 from libs.common.ids import INTEGER_MAX
 
 M = TypeVar("M", bound=Model)
@@ -27,6 +29,20 @@ _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 _OTHER_BYTES = bytes(set(range(256)) - set(b"[]{}"))
 
 
+async def whole_body(request: web.Request, within_s: float | None = None) -> bytes:
+    """The bytes of the body. Raises BodyTooSlow after `within_s` seconds, and MalformedRequest when the sender goes
+    away before it is whole or breaks its coding."""
+    if request.content.is_eof():  # it came with the head, as most do: no timer
+        return await request.read()
+    try:
+        async with asyncio.timeout(within_s):
+            return await request.read()
+    except TimeoutError:
+        raise BodyTooSlow("The body did not arrive in time.") from None
+    except (ConnectionError, web.RequestPayloadError, HttpProcessingError):
+        raise MalformedRequest("The body ended before it was whole, or is not coded as its head says.") from None
+
+
 def read_body(request: web.Request, raw: bytes, model: type[M], required: bool) -> M:
     """The request's JSON body as `model`. Raises NotJson, MalformedRequest or InvalidField."""
     if not raw.strip():
@@ -34,7 +50,7 @@ def read_body(request: web.Request, raw: bytes, model: type[M], required: bool) 
             raise MalformedRequest("A JSON body is needed.")
         return validated(model, {}, "")
     if request.content_type != "application/json":
-        raise NotJson(f"Send application/json, not {request.content_type}.")
+        raise NotJson(f"Send application/json, not {request.content_type!a}.")
     return validated(model, parsed_json(raw), "")
 
 
@@ -69,7 +85,7 @@ def path_integer(params: Mapping[str, str], name: str) -> int:
 def validated(model: type[M], value: Any, where: str) -> M:
     """`value` as `model`. Raises InvalidField with every wrong field; pointers start with `where`."""
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, by_name=False)  # outside a field has one name, in camelCase
     except ValidationError as wrong:
         _refuse(wrong, where)
 

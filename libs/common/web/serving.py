@@ -19,6 +19,7 @@ from libs.common import log
 from libs.common.config import ServiceSettings
 from libs.common.errors import ConfigError, DependencyDown
 from libs.common.web.app import HEALTH
+from libs.common.web.connection import Runner
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -54,15 +55,7 @@ async def _serve(listening: Sequence[Listening], settings: ServiceSettings) -> N
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopping.set)
-    runners = [
-        web.AppRunner(
-            each.app,
-            access_log=None,
-            keepalive_timeout=each.keepalive_s,
-            shutdown_timeout=settings.shutdown_s,
-        )
-        for each in listening
-    ]
+    runners = [Runner(each.app, keepalive_s=each.keepalive_s, shutdown_s=settings.shutdown_s) for each in listening]
     try:
         for each, runner in zip(listening, runners, strict=True):
             await runner.setup()

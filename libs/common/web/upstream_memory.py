@@ -7,14 +7,23 @@ that gives up does not stop it.
 import asyncio
 import contextvars
 from collections.abc import Mapping
+from typing import Any
 
-from aiohttp import streams, web
+from aiohttp import HttpVersion11, streams, web
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.test_utils import make_mocked_request
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from libs.common import trace
 from libs.common.errors import DependencyDown
 from libs.common.web.upstream import Reply, ReplyLost
+
+
+class _NoConnection:
+    """What a request asks of its connection: nobody is at the other end."""
+
+    ssl_context = peername = sockname = transport = None
 
 
 class MemoryUpstream:
@@ -54,10 +63,12 @@ async def serve_in_memory(
     if body:
         payload.feed_data(body)
     payload.feed_eof()
-    sized = {**headers, "Content-Length": str(len(body))}
+    given = CIMultiDictProxy(CIMultiDict({**headers, "Content-Length": str(len(body))}))
+    message = RawRequestMessage(method, path, HttpVersion11, given, (), False, None, False, False, URL(path))
     # Both private names are what aiohttp's own server uses to hand a request to an app.
     limit = app._client_max_size  # noqa: SLF001
-    request = make_mocked_request(method, path, headers=sized, app=app, payload=payload, client_max_size=limit)
+    nowhere: Any = _NoConnection()
+    request = web.Request(message, payload, nowhere, nowhere, nowhere, loop, client_max_size=limit)
     response = await app._handle(request)  # noqa: SLF001
     if not isinstance(response, web.Response):
         raise TypeError(f"{method} {path} streams; an in-memory call takes whole responses")

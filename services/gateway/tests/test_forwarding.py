@@ -213,6 +213,10 @@ def test_wrong_addresses_methods_sizes_and_packings() -> None:
         assert (large.status, large.code) == (413, "BODY_TOO_LARGE")
         packed = await scene.call(*HOLD, raw=b"x", headers={"Content-Encoding": "gzip"})
         assert (packed.status, packed.code) == (415, "UNSUPPORTED_MEDIA_TYPE")
+        for route in (HOLD, ("POST", "/token/create")):
+            for beyond_ascii in ("\udcff", "a/\udcff"):
+                odd = await scene.call(*route, raw=b"x", headers={"Content-Type": beyond_ascii})
+                assert (odd.status, odd.code) == (415, "UNSUPPORTED_MEDIA_TYPE")
         assert scene.reservation.sent == []
 
     play(part)

@@ -230,6 +230,20 @@ def test_leaving_ends_the_visit_at_once() -> None:
     play(part)
 
 
+def test_leaving_is_refused_what_every_write_is_refused_and_nobody_has_left() -> None:
+    async def part(scene: Scene) -> None:
+        ticket = await scene.open_visit(3)
+        for status, wrong in (
+            (422, {"headers": {"Idempotency-Key": "a b"}}),
+            (415, {"headers": {"Content-Encoding": "gzip"}, "raw": b"x"}),
+            (413, {"raw": b"x" * (16 * 1024 + 1)}),
+        ):
+            assert (await scene.call("DELETE", "/token", ticket, **wrong)).status == status
+        assert (await scene.poll(ticket))["state"] == "INSIDE"
+
+    play(part)
+
+
 def test_a_static_token_is_always_inside_and_never_used_up() -> None:
     async def part(scene: Scene) -> None:
         assert (await scene.call("DELETE", "/token", "test-token")).status == 204

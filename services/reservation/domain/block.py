@@ -117,11 +117,13 @@ def hold(block: Block | None, order: HoldOrder, now_ms: int, skew_ms: int) -> De
         return Decision(Taken(_seats_at(wanted), min(kept, default=order.until_ms)))
     if order.seats_max is not None and _others(block, order, now_ms, skew_ms) + len(wanted) > order.seats_max:
         raise TooManySeats(order.seats_max)
-    after = block.changed(fresh)
+    # What lapsed and was not counted is given up for good: a payment on its way could pin it, and pass the cap.
+    lost = _lapsed_others(block, order, now_ms, skew_ms) if order.seats_max is not None else []
+    after = block.changed([*fresh, *(seat.freed() for seat in lost)])
     mine = [after.at(seat) for seat in order.seats]
     until_ms = min(seat.until_ms for seat in mine if seat.until_ms is not None)
     told = SeatsHeld(order.schedule, order.reservation, _seats_at(fresh), now_ms)
-    return Decision(Taken(_seats_at(mine), until_ms), after, [told])
+    return Decision(Taken(_seats_at(mine), until_ms), after, [told, *_released(order.schedule, lost, now_ms)])
 
 
 def pin(
@@ -172,15 +174,11 @@ def release_lapsed(block: Block | None, now_ms: int, skew_ms: int) -> Decision[B
     free: it makes visible that they are."""
     if block is None:
         return Decision(0)
-    by_owner: dict[str, list[Seat]] = {}
-    for row in block.rows.values():
-        if row[5] is not None and lapsed(row[5], now_ms, skew_ms):
-            by_owner.setdefault(row[3], []).append(Seat(*row).freed())
-    if not by_owner:
+    lost = [Seat(*row) for row in block.rows.values() if row[5] is not None and lapsed(row[5], now_ms, skew_ms)]
+    if not lost:
         return Decision(0)
-    freed = [seat for seats in by_owner.values() for seat in seats]
-    told = [SeatsReleased(block.schedule, owner, _seats_at(seats), now_ms) for owner, seats in by_owner.items()]
-    return Decision(len(freed), block.changed(freed), told)
+    after = block.changed(seat.freed() for seat in lost)
+    return Decision(len(lost), after, _released(block.schedule, lost, now_ms))
 
 
 def _others(block: Block, order: HoldOrder, now_ms: int, skew_ms: int) -> int:
@@ -190,6 +188,24 @@ def _others(block: Block, order: HoldOrder, now_ms: int, skew_ms: int) -> int:
         row[4] == order.user and row[0] not in wanted and not (row[5] is not None and lapsed(row[5], now_ms, skew_ms))
         for row in block.rows.values()
     )
+
+
+def _lapsed_others(block: Block, order: HoldOrder, now_ms: int, skew_ms: int) -> list[Seat]:
+    """The lapsed seats of the user besides those wanted."""
+    wanted = set(order.seats)
+    return [
+        Seat(*row)
+        for row in block.rows.values()
+        if row[4] == order.user and row[0] not in wanted and row[5] is not None and lapsed(row[5], now_ms, skew_ms)
+    ]
+
+
+def _released(schedule: int, lost: Iterable[Seat], now_ms: int) -> list[SeatsReleased]:
+    """What is told of lapsed seats that are freed, an event for each of their owners."""
+    by_owner: dict[str, list[Seat]] = {}
+    for seat in lost:
+        by_owner.setdefault(str(seat.owner), []).append(seat.freed())
+    return [SeatsReleased(schedule, owner, _seats_at(seats), now_ms) for owner, seats in by_owner.items()]
 
 
 def _seats_at(seats: Iterable[Seat]) -> tuple[SeatAt, ...]:

@@ -35,9 +35,15 @@ class CatalogSchedules:
         loading = self._loading.get(schedule)
         if loading is None:
             loading = self._loading[schedule] = asyncio.create_task(self._load(schedule))
-            loading.add_done_callback(lambda _: self._loading.pop(schedule))
+            loading.add_done_callback(lambda done: self._loaded(schedule, done))
         # Shielded: a caller that gives up must not take the answer from the others who wait for it.
         return await asyncio.shield(loading)
+
+    def _loaded(self, schedule: int, done: asyncio.Task[Layout]) -> None:
+        del self._loading[schedule]
+        if not done.cancelled():
+            # Looked at here, because everyone who waited for it may have gone.
+            done.exception()
 
     async def _load(self, schedule: int) -> Layout:
         path = READ_SCHEDULE.path.format(id=schedule)

@@ -42,7 +42,8 @@ class Waiters:
 
     def __init__(self, metrics: ReservationMetrics) -> None:
         self._metrics = metrics
-        self._waiting: dict[str, set[Waiter]] = {}
+        self._waiting: dict[str, dict[Waiter, None]] = {}
+        """In the order they came, and woken in it: a set's order would be another in every process."""
         self._count = 0
 
     @contextmanager
@@ -51,7 +52,7 @@ class Waiters:
         if self._count >= WAITERS_MAX:
             raise Overloaded("Too many payments are waiting for their outcome.", retry_after_s=1)
         waiter = Waiter()
-        self._waiting.setdefault(reservation, set()).add(waiter)
+        self._waiting.setdefault(reservation, {})[waiter] = None
         self._count += 1
         self._metrics.waiting.inc()
         try:
@@ -60,7 +61,7 @@ class Waiters:
             self._count -= 1
             self._metrics.waiting.dec()
             waiters = self._waiting[reservation]
-            waiters.discard(waiter)
+            del waiters[waiter]
             if not waiters:
                 del self._waiting[reservation]
 

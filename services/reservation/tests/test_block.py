@@ -125,6 +125,13 @@ def test_lapsed_seats_do_not_count_for_the_cap() -> None:
     assert held(order("r-2", [13, 14, 15]), held(order()), late_ms).at(15).owner == "r-2"
 
 
+def test_what_lapsed_and_made_room_under_the_cap_cannot_be_paid_for_any_more() -> None:
+    late_ms = NOW + HOLD_MS + SKEW_MS
+    block = held(order("r-2", [13, 14, 15]), held(order()), late_ms)
+    with pytest.raises(HoldExpired):  # by a call that began while the hold was good
+        pin(block, "r-1", [SeatAt(11, 1), SeatAt(12, 1)], NOW, SKEW_MS)
+
+
 def test_a_block_knows_when_its_first_seat_lapses() -> None:
     block = held(order("r-2", [13], user=8, at_ms=NOW - 1_000), held(order()))
     assert block.due_ms == NOW - 1_000 + HOLD_MS
