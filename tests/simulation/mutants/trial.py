@@ -1,0 +1,64 @@
+"""The product with one rule left out, to see whether the simulation notices.
+
+A mutant replaces one function of the real code, in memory, wherever it has been imported to. Each names the rule it
+leaves out and the invariants of which one should break. One that is not expected to be found has its reason beside it:
+it is a second defence, and is found together with the first.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.simulation.patching import Undo
+from tests.simulation.run import run_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`leaves_out` in words; `caught_by` are the invariants of which one should break, none where `survives` says why
+    it is not expected to be caught."""
+
+    name: str
+    leaves_out: str
+    apply: Callable[[], Sequence[Undo]]
+    caught_by: tuple[str, ...]
+    survives: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the simulation did on a mutant: the seed that caught it and what broke, or neither."""
+
+    name: str
+    seeds_tried: int
+    seed: int | None
+    finding: str
+    is_as_expected: bool
+
+    def __str__(self) -> str:
+        if self.seed is None:
+            return f"{self.name}: survived {self.seeds_tried} seeds{'' if self.is_as_expected else '  ← UNEXPECTED'}"
+        mark = "" if self.is_as_expected else "  ← by another invariant than expected"
+        return f"{self.name}: caught by seed {self.seed} after {self.seeds_tried}: {self.finding[:160]}{mark}"
+
+
+def tried(mutant: Mutant, *, first: int = 0, seeds_max: int = 200) -> Verdict:
+    """Run seeds on a mutant until an invariant breaks."""
+    with applied(mutant):
+        for seed in range(first, first + seeds_max):
+            findings = run_seed(seed).findings
+            if findings:
+                expected = any(finding.invariant in mutant.caught_by for finding in findings)
+                return Verdict(mutant.name, seed - first + 1, seed, str(findings[0]), expected)
+    return Verdict(mutant.name, seeds_max, None, "", bool(mutant.survives))
+
+
+@contextmanager
+def applied(mutant: Mutant) -> Iterator[None]:
+    """The product without the mutant's rule, for as long as the `with` lasts."""
+    undo = mutant.apply()
+    try:
+        yield
+    finally:
+        for step in reversed(undo):
+            step()
