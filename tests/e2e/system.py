@@ -87,7 +87,7 @@ class RunningSystem:
                 return self
             if time.monotonic() > give_up_s:
                 break
-        self._process.kill()
+        self.kill()
         raise AssertionError("the system did not become ready:\n" + "\n".join(self.output))
 
     def stop(self) -> int:

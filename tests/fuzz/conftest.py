@@ -12,7 +12,7 @@ from tests.fuzz.effort import BUDGET_S, OVERLOADED, REPORT, SEED, TRIED
 from tests.fuzz.wire import Wire
 
 SERVICES = ("queue", "catalog", "reservation", "wallet", "gateway")
-KNOBS = {"DEMO_SCHEDULES": "120", "ROOM_CAPACITY": "2000", "ROOMS": "1,2", "HOLD_S": "7200", "PAY_WAIT_S": "6"}
+KNOBS = {"DEMO_SCHEDULES": "120", "ROOM_CAPACITY": "2000", "ROOMS": "1,2", "HOLD_S": "7200", "PAY_WAIT_S": "4"}
 """Holds outlast any budget, and a payment is waited for on a slow machine too."""
 
 GROWTH_MAX_MIB = 48.0

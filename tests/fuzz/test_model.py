@@ -47,6 +47,9 @@ class OneLoopWorld:
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(call)
 
+    def now_s(self) -> float:
+        return self._runner.get_loop().time()
+
     def pass_time(self, seconds: float) -> None:
         self.run(self._system.clock.sleep(seconds))
 
@@ -69,6 +72,9 @@ class HttpWorld:
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self._loop.run(call)
+
+    def now_s(self) -> float:
+        return time.monotonic()
 
     def pass_time(self, seconds: float) -> None:
         raise NotImplementedError("time passes by itself here")
