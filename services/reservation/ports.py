@@ -83,10 +83,10 @@ class Tickets(Protocol):
 
 
 class PaymentKeys(Protocol):
-    """Which reservation each client-given payment key of a user is for."""
+    """Which reservation and which body each client-given payment key of a user is for."""
 
-    async def claim(self, user: int, key: str, reservation: str, now_ms: int) -> str:
-        """The reservation the key is for: this one, unless it was claimed for another before."""
+    async def claim(self, user: int, key: str, reservation: str, body_digest: str, now_ms: int) -> bool:
+        """True when the key is for this reservation and this body; False when it was claimed for others before."""
         ...
 
     async def purge(self, made_before_ms: int, limit: int) -> int:

@@ -50,8 +50,11 @@ STATUS_BY_CODE = {
 }
 """Every code of the contract. A code that is missing here cannot be documented, so adding one is noticed."""
 
-ALWAYS = ("RATE_LIMITED", "INTERNAL", "OVERLOADED", "DEPENDENCY_DOWN")
-BODY_CODES = ("MALFORMED_REQUEST", "BODY_TOO_SLOW", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "INVALID_FIELD")
+ALWAYS = ("MALFORMED_REQUEST", "RATE_LIMITED", "INTERNAL", "OVERLOADED", "DEPENDENCY_DOWN")
+"""Of every operation; MALFORMED_REQUEST because what cannot be read as HTTP, an address that is too long for example,
+is refused before anybody knows which operation it was for."""
+
+BODY_CODES = ("BODY_TOO_SLOW", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "INVALID_FIELD")
 """Of every write: one without a body of its own is still refused a body that cannot be read."""
 TICKET_CODES = {
     "none": (),

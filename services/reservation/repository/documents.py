@@ -4,7 +4,7 @@ blocks         <schedule>:<index>      the touched seats of a block
 reservations   <reservation id>
 places         <schedule>:<user>       only for schedules of several blocks
 tickets        <ticket>                the user it holds for
-payment_keys   derived from user, key  the reservation it is for; only keys that clients gave
+payment_keys   derived from user, key  the reservation and the body it is for; only keys that clients gave
 """
 
 from dataclasses import asdict
@@ -147,16 +147,16 @@ class PaymentKeyDocuments:
     def __init__(self, store: Store, metrics: CommonMetrics, on_stored: OnStored) -> None:
         self._keys = Documents(store, PAYMENT_KEYS, "reservation", metrics, on_stored)
 
-    async def claim(self, user: int, key: str, reservation: str, now_ms: int) -> str:
+    async def claim(self, user: int, key: str, reservation: str, body_digest: str, now_ms: int) -> bool:
         id_ = derived_id("k", user, "pay", key)
-        claimed: Body = {"reservation": reservation, "made_ms": now_ms}
+        claimed: Body = {"reservation": reservation, "body_digest": body_digest, "made_ms": now_ms}
         try:
             await self._keys.insert(id_, claimed)
         except AlreadyExists:
             # None: it was purged between the two steps, so nobody else has it any more.
             claimed = await self._keys.get(id_) or claimed
-        owner: str = claimed["reservation"]
-        return owner
+        same_body = claimed.get("body_digest", body_digest) == body_digest
+        return bool(claimed["reservation"] == reservation and same_body)
 
     async def purge(self, made_before_ms: int, limit: int) -> int:
         return await self._keys.purge(Where("made_ms", "<", made_before_ms), limit=limit)

@@ -51,7 +51,7 @@ class Paying:
             n = len(reservation.attempts)
             reservation = await self._outcome(reservation, n, waiter)
         attempt = reservation.attempts[n - 1]
-        return Payment(reservation, attempt, replayed=n <= len(known.attempts) and attempt.key == key.value)
+        return Payment(reservation, attempt, replayed=n <= len(known.attempts))
 
     async def _begin(self, known: Reservation, admission: Admission, key: IdempotencyKey, now_ms: int) -> Reservation:
         """The reservation with the attempt to wait for as its last: begun now, joined, or paid already."""
@@ -72,6 +72,8 @@ class Paying:
         # Decided on what was read, before anything is touched: refusals cost no write, and a twin only joins.
         rehearsed = decide(known)
         if rehearsed.state is None:
+            # Paying what is paid answers with the payment there was, and uses up the key all the same.
+            await self._claim_key(known, key, now_ms)
             return rehearsed.result
         if admission.ended:
             raise SessionExpired("This visit is over; it can repeat a payment, not begin one.")
@@ -87,11 +89,11 @@ class Paying:
             raise
 
     async def _claim_key(self, known: Reservation, key: IdempotencyKey, now_ms: int) -> None:
-        """A key that a client gave pays one reservation only; ours are never seen twice."""
+        """A key that a client gave pays one reservation with one body; ours are never seen twice."""
         if key.made or any(attempt.key == key.value for attempt in known.attempts):
             return
-        if await self._books.payment_keys.claim(known.user, key.value, known.id, now_ms) != known.id:
-            raise IdempotencyMismatch("This key has paid another reservation; use a new key for a new payment.")
+        if not await self._books.payment_keys.claim(known.user, key.value, known.id, key.body_digest, now_ms):
+            raise IdempotencyMismatch("This key has paid with another body; use a new key for a new payment.")
 
     async def _pin(self, known: Reservation, now_ms: int) -> None:
         """From here on the seats do not lapse. Raises HoldExpired."""

@@ -292,6 +292,26 @@ def test_a_key_pays_one_reservation_only() -> None:
     in_scene(play)
 
 
+def test_a_key_that_paid_what_was_paid_already_is_used_up_too() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = 10 * PRICE
+        first, second = await scene.held(7, (1,)), await scene.held(7, (2,))
+        paid = await scene.pay(first, "key-1")
+        for _ in range(2):
+            again = await scene.pay(first, "key-2")
+            assert (again.status, again.json) == (200, paid.json)
+            assert again.headers["idempotent-replayed"] == "true"
+        other_body = {"userId": 7, "reservationId": first, "token": "another"}
+        for reply in (
+            await scene.pay(second, "key-2", at=scene.two),
+            await scene.send("POST", PAY, other_body, "key-2", by=visitor(7)),
+        ):
+            assert (reply.status, reply.code) == (422, "IDEMPOTENCY_MISMATCH")
+        assert scene.wallet.charged == [(first, 1)]
+
+    in_scene(play)
+
+
 def test_a_sale_that_a_crash_interrupted_is_finished_by_a_sweeper() -> None:
     async def play(scene: Scene) -> None:
         scene.wallet.balance[7] = 2 * PRICE
