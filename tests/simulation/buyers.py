@@ -98,6 +98,9 @@ class Shopper:
             if leaves and self._chance.random() < 0.2:
                 await self._surely(self._buyer.leave)
                 return False
+            if self._chance.random() < 0.05:  # perhaps nobody looks at tickets
+                key = self._key()
+                await self._surely(lambda: self._buyer.hold(1, [1], key))  # noqa: B023  awaited within this turn
             pause_s = place["pollAfterMs"] / 1000 * self._chance.uniform(0.7, 1.3)
             if is_absent and place["position"] <= 4:
                 is_absent = False

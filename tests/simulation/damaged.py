@@ -47,7 +47,8 @@ class Damaged:
     def reservation(self, status: str, *, before: Any = None, id_: str = "r-1", **changed: Any) -> dict[str, Any]:
         body = {
             "id": id_, "schedule": 1, "user": 7, "seats": [[1, 0, 1]], "amount": 10_000, "status": status,
-            "expires_ms": UNTIL_MS, "updated_ms": NOW_MS, "attempts": [], "owes": None, **changed,
+            "expires_ms": UNTIL_MS, "updated_ms": NOW_MS,
+            "attempts": [], "owes": None, "room": None, "sequence": None, **changed,
         }  # fmt: skip
         self.write("reservations", id_, before, body)
         return body

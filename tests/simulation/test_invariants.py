@@ -117,6 +117,12 @@ def _comes_in_early(world: Damaged) -> None:
     world.session(4)
 
 
+def _held_from_outside(world: Damaged) -> None:
+    world.block([1, 1, "held", "r-1", 7, UNTIL_MS])
+    world.room()
+    world.reservation("HELD", room=1, sequence=3)
+
+
 def _watermark_back(world: Damaged) -> None:
     world.room(watermark=2)
     world.room(watermark=1)
@@ -286,6 +292,7 @@ def _view_is_old(world: Damaged) -> None:
         ("I10", _committed_and_never_told),
         ("I11", _too_many_inside),
         ("I11", _comes_in_early),
+        ("I11", _held_from_outside),
         ("I11", _newcomers_before_returning),
         ("I11", _returning_out_of_order),
         ("I11", _position_too_small),

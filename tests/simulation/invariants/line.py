@@ -2,7 +2,7 @@
 
 | | |
 |---|---|
-| I11 | visits that are open and offers nobody has answered are together at most the capacity; nobody comes in before the watermark has passed; who is returning comes before who is new, and by sequence |
+| I11 | visits that are open and offers nobody has answered are together at most the capacity; nobody comes in before the watermark has passed, and nobody holds who has not come in; who is returning comes before who is new, and by sequence |
 | order | watermark, floor, fence and tick never move back; every sequence that is settled has its session; a visit that ended stays ended |
 """  # noqa: E501  a table
 
@@ -67,6 +67,16 @@ class LineWatch:
             self._findings.check(fits, "order", f"the visit of {key} ended and then was {after['state']}", about)
         self.sessions[key] = after
         self._capacity(key[0], now_ms)
+
+    def hold(self, reservation: Body) -> None:
+        """A reservation was filed by a ticket, which must have come in."""
+        if reservation["room"] is None:
+            return
+        session = self.sessions.get((reservation["room"], reservation["sequence"]))
+        came_in = session is not None and session["state"] != "lapsed" and session["round"] > 0
+        self._findings.check(
+            came_in, "I11", f"{reservation['id']} was held from outside: {session}", (reservation["id"],)
+        )
 
     def inside(self, room: int, now_ms: int) -> tuple[int, int]:
         """How many visits are open, and how many offers are not answered."""

@@ -49,6 +49,8 @@ class Watch:
                 self.sale.block(after, now_ms)
             case "reservations":
                 self.sale.reservation(commit.before, after, now_ms)
+                if commit.before is None:
+                    self.line.hold(after)
             case "entries":
                 self.ledger.entry(commit.before, after, now_ms)
             case "rooms":

@@ -3,8 +3,6 @@
 from tests.simulation.mutants import library, line, saga, seats, wallet
 from tests.simulation.mutants.trial import Mutant
 
-# One row a mutant, whatever the width: this is read as a table.
-# fmt: off
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("release-unowned", "freeing tests the owner", seats.release_unowned, ("I2", "I7")),
     Mutant(
@@ -15,7 +13,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("own-seat-reset", "a seat one has already stays as it is", seats.own_seat_is_reset, ("I2",)),
     Mutant("until-differs", "one `until` for several blocks", seats.own_lapsing_seat_differs, ("I2", "I7")),
     Mutant("no-cap", "the cap within a block", seats.no_cap, ("I13",)),
-    Mutant("lapsed-can-be-pinned", "what lapsed and made room is given up", seats.lapsed_can_be_pinned, ("I13",)),
+    Mutant(
+        "lapsed-can-be-pinned",
+        "what lapsed and made room is given up",
+        seats.lapsed_can_be_pinned,
+        ("I13",),
+        "shown in test_block.py",
+    ),
     Mutant("no-cap-over-blocks", "the place under the cap over several blocks", seats.no_place_under_the_cap, ("I13",)),
     Mutant("part-of-a-hold", "all seats of a hold or none", seats.part_of_a_hold, ("I7",)),
     Mutant(
@@ -24,9 +28,7 @@ MUTANTS: tuple[Mutant, ...] = (
         saga.completed_without_state,
         ("states",),
     ),
-    Mutant(
-        "attempts-alike", "the attempt in outcomes and in the wallet's op", saga.attempts_are_alike, ("refusals",)
-    ),
+    Mutant("attempts-alike", "the attempt in outcomes and in the wallet's op", saga.attempts_are_alike, ("refusals",)),
     Mutant(
         "attempt-not-compared", "the attempt in the compare-and-set", saga.attempt_is_not_compared, ("I5", "states")
     ),
@@ -76,7 +78,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("newcomers-first", "who returns comes before who is new", line.newcomers_first, ("I11",)),
     Mutant("watermark-moves-back", "a gateway keeps the highest watermark", line.watermark_follows_the_news, ("I11",)),
     Mutant("claims-unchecked", "only who is at or under the watermark comes in", line.claims_are_not_checked, ("I11",)),
-    Mutant("ended-reopens", "nothing leads out of an ended visit", line.ended_visits_reopen, ("order",)),
+    Mutant(
+        "ended-reopens",
+        "nothing leads out of an ended visit",
+        line.ended_visits_reopen,
+        ("order",),
+        "a claim looks before it decides",
+    ),
     Mutant("open-door", "a ticket has to be inside", line.the_door_is_open, ("I11",)),
     Mutant(
         "late-completed-ignored",
