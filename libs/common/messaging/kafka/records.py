@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.common.clock import epoch_ms, iso_utc
+from libs.common.messaging.cloudevents import attributes, message_from, text
 from libs.common.messaging.ports import DeadLetter, Message
 
 Headers = Sequence[tuple[str, bytes]]
@@ -61,47 +61,14 @@ def tombstone(letter: DeadLetter) -> Outgoing:
 
 def message_of(record: Any) -> Message:
     """The message in a record. What someone else wrote into the topic has empty parts, which no handler knows."""
-    return _message(record.topic, _text(record.key), dict(record.headers), record.value)
+    return message_from(record.topic, text(record.key), dict(record.headers), record.value or b"")
 
 
 def letter_of(topic: str, group: str, record: Any) -> DeadLetter:
     headers = dict(record.headers)
-    message = _message(topic, _text(headers.get("origin_key")), headers, record.value)
-    return DeadLetter(_text(record.key), group, _text(headers.get("error")), message)
+    message = message_from(topic, text(headers.get("origin_key")), headers, record.value or b"")
+    return DeadLetter(text(record.key), group, text(headers.get("error")), message)
 
 
 def _headers(message: Message) -> Headers:
-    return [
-        ("ce_id", message.id.encode()),
-        ("ce_source", message.source.encode()),
-        ("ce_type", message.type.encode()),
-        ("ce_specversion", b"1.0"),
-        ("ce_time", iso_utc(message.time_ms).encode()),
-        ("ce_subject", message.key.encode()),
-        ("traceparent", message.traceparent.encode()),
-        ("content-type", b"application/json"),
-    ]
-
-
-def _message(topic: str, key: str, headers: dict[str, bytes], value: bytes | None) -> Message:
-    return Message(
-        topic=topic,
-        key=key,
-        id=_text(headers.get("ce_id")),
-        type=_text(headers.get("ce_type")),
-        source=_text(headers.get("ce_source")),
-        time_ms=_time_ms(_text(headers.get("ce_time"))),
-        data=value or b"",
-        traceparent=_text(headers.get("traceparent")),
-    )
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode(errors="replace")
-
-
-def _time_ms(text: str) -> int:
-    try:
-        return epoch_ms(text)
-    except ValueError:
-        return 0
+    return [(name, value.encode()) for name, value in attributes(message)]

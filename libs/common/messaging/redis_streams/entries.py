@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.common.clock import epoch_ms, iso_utc
+from libs.common.messaging.cloudevents import attributes, message_from, text
 from libs.common.messaging.ports import DeadLetter, Message
 from libs.common.redis_client import Argument
 
@@ -37,8 +37,8 @@ def letters_key(topic: str, group: str) -> str:
     return f"{KEY_PREFIX}{topic}.dlq.{group}"
 
 
-def parse_id(text: bytes) -> EntryId:
-    milliseconds, _, sequence = text.partition(b"-")
+def parse_id(written: bytes) -> EntryId:
+    milliseconds, _, sequence = written.partition(b"-")
     return int(milliseconds), int(sequence or 0)
 
 
@@ -60,39 +60,23 @@ def bury_command(message: Message, group: str, position: bytes, error: str) -> l
 
 
 def _fields(message: Message) -> list[Argument]:
-    return [
-        "ce_id", message.id,
-        "ce_source", message.source,
-        "ce_type", message.type,
-        "ce_specversion", "1.0",
-        "ce_time", iso_utc(message.time_ms),
-        "ce_subject", message.key,
-        "traceparent", message.traceparent,
-        "content-type", "application/json",
-        "key", message.key,
-        "data", message.data,
-    ]  # fmt: skip
+    told: list[Argument] = [part for attribute in attributes(message) for part in attribute]
+    return [*told, "key", message.key, "data", message.data]
 
 
 def message_of(topic: str, fields: Sequence[bytes]) -> Message:
     """The message in an entry. What someone else wrote into the stream has empty parts, which no handler knows."""
-    named = dict(zip(fields[::2], fields[1::2], strict=False))
-    return Message(
-        topic=topic,
-        key=_text(named, b"key"),
-        id=_text(named, b"ce_id"),
-        type=_text(named, b"ce_type"),
-        source=_text(named, b"ce_source"),
-        time_ms=_time_ms(_text(named, b"ce_time")),
-        data=named.get(b"data", b""),
-        traceparent=_text(named, b"traceparent"),
-    )
+    named = _named(fields)
+    return message_from(topic, text(named.get("key")), named, named.get("data", b""))
 
 
 def letter_of(topic: str, group: str, entry: Entry) -> DeadLetter:
     fields = entry.fields or []
-    error = _text(dict(zip(fields[::2], fields[1::2], strict=False)), b"error")
-    return DeadLetter(entry.id.decode(), group, error, message_of(topic, fields))
+    return DeadLetter(entry.id.decode(), group, text(_named(fields).get("error")), message_of(topic, fields))
+
+
+def _named(fields: Sequence[bytes]) -> dict[str, bytes]:
+    return {text(name): value for name, value in zip(fields[::2], fields[1::2], strict=False)}
 
 
 def entries_of(reply: Any) -> list[Entry]:
@@ -138,14 +122,3 @@ def server_info(reply: bytes) -> dict[str, str]:
     """INFO: `name:value` lines."""
     lines = (line.partition(":") for line in reply.decode().splitlines() if not line.startswith("#"))
     return {name: value for name, _, value in lines}
-
-
-def _text(named: dict[bytes, bytes], name: bytes) -> str:
-    return named.get(name, b"").decode(errors="replace")
-
-
-def _time_ms(text: str) -> int:
-    try:
-        return epoch_ms(text)
-    except ValueError:
-        return 0
