@@ -19,7 +19,7 @@ from libs.common import log
 from libs.common.config import ServiceSettings
 from libs.common.errors import ConfigError, DependencyDown
 from libs.common.web.app import HEALTH
-from libs.common.web.connection import Runner
+from libs.common.web.runner import Runner
 
 S = TypeVar("S", bound=ServiceSettings)
 

@@ -12,10 +12,10 @@ from aiohttp import web
 from libs.common.config import ServiceSettings
 from libs.common.metrics import CommonMetrics
 from libs.common.system import SystemClock
-from libs.common.web import connection
+from libs.common.web import runner as serving_runner
 from libs.common.web.app import base_app
-from libs.common.web.connection import Runner
 from libs.common.web.reading import whole_body
+from libs.common.web.runner import Runner
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
 BODY_TIMEOUT_S = 0.2
@@ -121,7 +121,7 @@ async def test_a_packed_body_nobody_reads_is_not_unpacked(caplog: pytest.LogCapt
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts how long an answer was not read")
 async def test_who_never_reads_an_answer_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "UNREAD_MS", 500)
+    monkeypatch.setattr(serving_runner, "UNREAD_MS", 500)
     async with listening() as port, asyncio.timeout(10):
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**10)
         writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
