@@ -15,7 +15,7 @@ from tests.buyer import Buyer, Caller
 from tests.e2e.conftest import HttpCaller
 from tests.e2e.system import RunningSystem
 from tests.fuzz.effort import BUDGET_S, QUIET, SEED, SEEDS_PER_RUN
-from tests.fuzz.model import HOLD_S, SEATS, Machine
+from tests.fuzz.model import HOLD_S, SEATS, Machine, MachineInTime
 from tests.system.one_loop import OneLoop
 
 STEPS = 50
@@ -31,7 +31,6 @@ DEMO_SEATS = 50
 class OneLoopWorld:
     """A product of its own in one loop, where hours pass in seconds."""
 
-    passes_time = True
     schedule = 1
     first_user = FIRST_USER
 
@@ -61,8 +60,6 @@ class OneLoopWorld:
 class HttpWorld:
     """Users and a schedule of their own in a system of real processes."""
 
-    passes_time = False
-
     def __init__(self, loop: asyncio.Runner, caller: Caller) -> None:
         self._loop = loop
         self.caller = caller
@@ -75,9 +72,6 @@ class HttpWorld:
 
     def now_s(self) -> float:
         return time.monotonic()
-
-    def pass_time(self, seconds: float) -> None:
-        raise NotImplementedError("time passes by itself here")
 
     def close(self) -> None:
         """Nothing to close: the system is everybody's."""
@@ -98,7 +92,7 @@ def explore(machine: type[Machine], how: settings, *, share: float, rounds_max: 
 
 
 def test_any_order_of_calls_in_one_loop() -> None:
-    class InOneLoop(Machine):
+    class InOneLoop(MachineInTime):
         def __init__(self) -> None:
             super().__init__()
             self.world = OneLoopWorld()

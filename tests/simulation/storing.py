@@ -4,7 +4,6 @@ What can go wrong on the way: the call is refused, it is slow, or its reply is l
 cannot tell from a refusal.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,18 +75,8 @@ class TrueCollection(MemoryCollection):
         self._written[id_] = written
         self._truth.seen(Commit(self._truth.service, self._declared.name, id_, before, stored, events))
 
-    async def load(self, id_: str) -> Versioned | None:
-        await asyncio.sleep(0)
-        found = self._documents.get(id_)
-        return None if found is None else Versioned(id_, found[0], orjson.loads(self._written[id_]))
-
-    async def find(self, where: Sequence[Where], order_by: str | None, descending: bool, limit: int) -> list[Versioned]:
-        await asyncio.sleep(0)
-        found = self._matching(where)
-        if order_by is not None:
-            found = [item for item in found if item.body.get(order_by) is not None]
-            found.sort(key=lambda item: item.body[order_by], reverse=descending)
-        return [Versioned(item.id, item.version, orjson.loads(self._written[item.id])) for item in found[:limit]]
+    def _copied(self, stored: Versioned) -> Versioned:
+        return Versioned(stored.id, stored.version, orjson.loads(self._written[stored.id]))
 
     def _matching(self, where: Sequence[Where]) -> list[Versioned]:
         tests = [(condition.field, _COMPARE[condition.op], condition.value) for condition in where]

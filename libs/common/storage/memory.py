@@ -74,7 +74,7 @@ class MemoryCollection:
     async def load(self, id_: str) -> Versioned | None:
         await asyncio.sleep(0)
         found = self._documents.get(id_)
-        return None if found is None else Versioned(id_, found[0], copy.deepcopy(found[1]))
+        return None if found is None else self._copied(Versioned(id_, *found))
 
     async def swap(self, id_: str, expected: int, body: Body, events: Sequence[Message]) -> None:
         await asyncio.sleep(0)
@@ -100,7 +100,7 @@ class MemoryCollection:
         if order_by is not None:
             found = [item for item in found if item.body.get(order_by) is not None]
             found.sort(key=lambda item: item.body[order_by], reverse=descending)
-        return [Versioned(item.id, item.version, copy.deepcopy(item.body)) for item in found[:limit]]
+        return [self._copied(item) for item in found[:limit]]
 
     async def count(self, where: Sequence[Where]) -> int:
         await asyncio.sleep(0)
@@ -113,6 +113,9 @@ class MemoryCollection:
             self._release_keys(item.id)
             del self._documents[item.id]
         return len(gone)
+
+    def _copied(self, stored: Versioned) -> Versioned:
+        return Versioned(stored.id, stored.version, copy.deepcopy(stored.body))
 
     def _release_keys(self, id_: str) -> None:
         _, body = self._documents.get(id_, (0, {}))

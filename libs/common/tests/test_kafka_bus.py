@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiokafka import TopicPartition
@@ -16,7 +16,7 @@ from libs.common.messaging.kafka import partitions
 from libs.common.messaging.kafka.bus import KafkaBus
 from libs.common.messaging.kafka.clients import METADATA_S
 from libs.common.messaging.kafka.records import letters_topic
-from libs.common.messaging.kafka.settings import Times, servers_of
+from libs.common.messaging.kafka.settings import Times
 from libs.common.messaging.ports import Message
 from libs.common.testing.bus_contract import (
     GROUP,
@@ -31,7 +31,7 @@ from libs.common.testing.bus_contract import (
     stuck,
 )
 from libs.common.testing.eventually import eventually
-from libs.common.testing.kafka_broker import PARTITIONS, KafkaFarms, kafka_url
+from libs.common.testing.kafka_broker import PARTITIONS, KafkaFarms
 
 SHORT = Times(
     session_s=6.0,  # the least that a broker takes unless it is told otherwise
@@ -43,29 +43,9 @@ SHORT = Times(
 )
 
 
-@pytest.fixture(scope="module")
-def url() -> str:
-    return kafka_url()
-
-
 @pytest.fixture
-async def farms(url: str) -> AsyncIterator[KafkaFarms]:
-    farms = KafkaFarms(url)
-    yield farms
-    await farms.close()
-
-
-@pytest.fixture
-def bus_farm(farms: KafkaFarms) -> BusFarm:
-    return farms.farm(SHORT)
-
-
-@pytest.fixture
-async def admin(url: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=list(servers_of(url)))
-    await client.start()
-    yield client
-    await client.close()
+def bus_farm(kafka_farms: KafkaFarms) -> BusFarm:
+    return kafka_farms.farm(SHORT)
 
 
 @pytest.mark.kafka
@@ -131,9 +111,9 @@ class TestKafkaAlone:
         await staying.publish(sent)
         await eventually(lambda: notes.all_of(sent), within_s=SHORT.session_s / 2)
 
-    async def test_a_rebalance_waits_for_what_is_in_hand(self, bus_farm: BusFarm, farms: KafkaFarms) -> None:
+    async def test_a_rebalance_waits_for_what_is_in_hand(self, bus_farm: BusFarm, kafka_farms: KafkaFarms) -> None:
         topic, notes, begun, go = await bus_farm.topic(), Notes(), asyncio.Event(), asyncio.Event()
-        farm = farms.farm(Times(heartbeat_s=0.1, drain_s=5.0))
+        farm = kafka_farms.farm(Times(heartbeat_s=0.1, drain_s=5.0))
         one = await farm.start("one")
 
         async def handle(message: Message) -> None:
@@ -195,7 +175,7 @@ class TestKafkaAlone:
         go.set()
         await eventually(lambda: notes.all_of(sent))
 
-    async def test_a_dead_letter_tells_where_it_came_from(self, bus_farm: BusFarm, farms: KafkaFarms) -> None:
+    async def test_a_dead_letter_tells_where_it_came_from(self, bus_farm: BusFarm, kafka_farms: KafkaFarms) -> None:
         bus, topic, notes = await bus_farm.start("one"), await bus_farm.topic(), Notes()
         sent = messages(topic, 10)
         await bus.subscribe(topic, GROUP, failing_once_each(notes, {sent[7].id: Poison("cannot be read")}))
@@ -205,10 +185,12 @@ class TestKafkaAlone:
             return len(await bus.dead_letters(topic, GROUP, 10)) == 1
 
         await eventually(buried)
-        (record,) = await farms.records(letters_topic(topic, GROUP), 1)
+        (record,) = await kafka_farms.records(letters_topic(topic, GROUP), 1)
         headers = dict(record.headers)
         where = int(headers["origin_partition"]), int(headers["origin_offset"])
-        origin = next(each for each in await farms.records(topic, PARTITIONS) if (each.partition, each.offset) == where)
+        origin = next(
+            each for each in await kafka_farms.records(topic, PARTITIONS) if (each.partition, each.offset) == where
+        )
         assert dict(origin.headers)["ce_id"] == sent[7].id.encode()
         assert headers["origin_topic"] == topic.encode()
         assert headers["origin_group"] == GROUP.encode()
@@ -236,12 +218,12 @@ class TestKafkaAlone:
         assert len(await bus.dead_letters(topic, GROUP, 1)) == 1
         await eventually(lambda: len(notes.got) == 2)
 
-    def test_the_dead_letter_tool_works_on_them(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        farms, topic = KafkaFarms(url), Topic(fresh_topic(), "key", (GROUP,), 1)
+    def test_the_dead_letter_tool_works_on_them(self, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        kafka_farms, topic = KafkaFarms(broker_url), Topic(fresh_topic(), "key", (GROUP,), 1)
         monkeypatch.setitem(TOPICS, topic.name, topic)
-        environment = {"BROKER_URL": url, "COLUMNS": "200"}
-        asyncio.run(farms.make(topic))
-        asyncio.run(farms.bury(messages(topic.name, 3)))
+        environment = {"BROKER_URL": broker_url, "COLUMNS": "200"}
+        asyncio.run(kafka_farms.make(topic))
+        asyncio.run(kafka_farms.bury(messages(topic.name, 3)))
         only = ["--topic", topic.name]
         assert "not JSON" in CliRunner().invoke(dlq.app, ["list", *only], env=environment).output
         shown = CliRunner().invoke(dlq.app, ["show", *only, "--limit", "1"], env=environment).output
@@ -250,11 +232,11 @@ class TestKafkaAlone:
         replayed = CliRunner().invoke(dlq.app, ["replay", *only, "--limit", "2", "--rate", "1000"], env=environment)
         assert "2 replayed" in replayed.output
         assert f"{topic.name}/2" in CliRunner().invoke(dlq.app, ["show", *only], env=environment).output
-        assert len(asyncio.run(farms.records(topic.name, 1))) == 2
-        asyncio.run(farms.close())
+        assert len(asyncio.run(kafka_farms.records(topic.name, 1))) == 2
+        asyncio.run(kafka_farms.close())
 
     async def test_a_listener_whose_messages_were_trimmed_skips_to_now_and_is_told(
-        self, bus_farm: BusFarm, admin: AIOKafkaAdminClient
+        self, bus_farm: BusFarm, kafka_admin: AIOKafkaAdminClient
     ) -> None:
         bus, topic, heard = await bus_farm.start("one"), await bus_farm.topic(), Notes()
         gap, slow = asyncio.Event(), asyncio.Event()
@@ -274,7 +256,7 @@ class TestKafkaAlone:
         unread = messages(topic, 100, first=101)
         await bus.publish(unread)
         everything = {TopicPartition(topic, n): RecordsToDelete(-1) for n in range(PARTITIONS)}
-        await admin.delete_records(everything)
+        await kafka_admin.delete_records(everything)
         slow.set()
         await asyncio.wait_for(gap.wait(), 5)
         late = messages(topic, 10, first=201)
@@ -282,7 +264,7 @@ class TestKafkaAlone:
         assert not set(heard.got) & {message.id for message in unread}
 
     async def test_a_listener_of_a_topic_made_anew_is_told_and_hears_all_of_it(
-        self, bus_farm: BusFarm, admin: AIOKafkaAdminClient
+        self, bus_farm: BusFarm, kafka_admin: AIOKafkaAdminClient
     ) -> None:
         bus, topic, heard, gap = await bus_farm.start("one"), await bus_farm.topic(), Notes(), asyncio.Event()
 
@@ -294,8 +276,8 @@ class TestKafkaAlone:
         await bus.publish(before)
         await eventually(lambda: heard.all_of(before))
         await eventually(looked(bus_farm, "one", 2))
-        await admin.delete_topics([topic])
-        await eventually(lambda: gone(admin, topic))
+        await kafka_admin.delete_topics([topic])
+        await eventually(lambda: gone(kafka_admin, topic))
         await bus_farm.prepare(topic)
         late = messages(topic, 100, first=10)
         await eventually(lambda: publishes(bus, late), within_s=15)
@@ -303,7 +285,7 @@ class TestKafkaAlone:
         await eventually(lambda: heard.all_of(late), within_s=15)
 
     async def test_a_partition_that_is_new_is_heard_and_taken_from_its_first_message_on(
-        self, bus_farm: BusFarm, admin: AIOKafkaAdminClient
+        self, bus_farm: BusFarm, kafka_admin: AIOKafkaAdminClient
     ) -> None:
         topic, heard, taken = await bus_farm.topic(), Notes(), Notes()
         first = await bus_farm.start("one")
@@ -313,15 +295,15 @@ class TestKafkaAlone:
         bus = await bus_farm.start("one")
         await bus.subscribe(topic, GROUP, taken)
         await bus.listen(topic, heard, no_gap)
-        await admin.create_partitions({topic: NewPartitions(PARTITIONS * 3)})
+        await kafka_admin.create_partitions({topic: NewPartitions(PARTITIONS * 3)})
         another = await bus_farm.start("two")
         late = messages(topic, 200)
         await eventually(lambda: publishes(another, late))
         await eventually(lambda: heard.all_of(late))
         await eventually(lambda: taken.all_of(late), within_s=3 * METADATA_S)
 
-    async def test_a_client_that_gets_nothing_is_replaced(self, farms: KafkaFarms) -> None:
-        farm = farms.farm(Times(session_s=6.0, look_period_s=0.1, stall_s=1.0, stop_grace_s=0.3))
+    async def test_a_client_that_gets_nothing_is_replaced(self, kafka_farms: KafkaFarms) -> None:
+        farm = kafka_farms.farm(Times(session_s=6.0, look_period_s=0.1, stall_s=1.0, stop_grace_s=0.3))
         bus, topic, notes, heard = await farm.start("one"), await farm.topic(), Notes(), Notes()
         assert isinstance(bus, KafkaBus)
         await bus.subscribe(topic, GROUP, notes)
@@ -336,8 +318,8 @@ class TestKafkaAlone:
         assert consumer._client is not stalled
         await bus.ping()
 
-    async def test_a_handler_may_take_longer_than_a_client_may_get_nothing(self, farms: KafkaFarms) -> None:
-        farm = farms.farm(Times(session_s=6.0, look_period_s=0.1, stall_s=1.0, stop_grace_s=0.3))
+    async def test_a_handler_may_take_longer_than_a_client_may_get_nothing(self, kafka_farms: KafkaFarms) -> None:
+        farm = kafka_farms.farm(Times(session_s=6.0, look_period_s=0.1, stall_s=1.0, stop_grace_s=0.3))
         bus, topic, heard, notes = await farm.start("one"), await farm.topic(), Notes(), Notes()
 
         def slow(handler: Notes) -> Callable[[Message], Awaitable[None]]:
@@ -354,7 +336,9 @@ class TestKafkaAlone:
         await eventually(lambda: notes.all_of(sent) and heard.all_of(sent))
         assert len(notes.got) == len(heard.got) == 4
 
-    async def test_a_foreign_record_is_handed_over_with_empty_parts(self, bus_farm: BusFarm, farms: KafkaFarms) -> None:
+    async def test_a_foreign_record_is_handed_over_with_empty_parts(
+        self, bus_farm: BusFarm, kafka_farms: KafkaFarms
+    ) -> None:
         bus, topic, got = await bus_farm.start("one"), await bus_farm.topic(), Notes()
         await bus.listen(topic, got, no_gap)
         await bus.publish([Message(topic, "", "", "", "", 0, b"\xff\xfe")])
@@ -372,8 +356,8 @@ async def holds(count: Callable[[], Awaitable[int]], wanted: int) -> bool:
     return await count() == wanted
 
 
-async def gone(admin: AIOKafkaAdminClient, topic: str) -> bool:
-    return topic not in await admin.list_topics()
+async def gone(kafka_admin: AIOKafkaAdminClient, topic: str) -> bool:
+    return topic not in await kafka_admin.list_topics()
 
 
 async def publishes(bus: FarmBus, sent: list[Message]) -> bool:

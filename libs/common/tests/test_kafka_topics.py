@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,34 +21,14 @@ from libs.common.metrics import CommonMetrics
 from libs.common.system import SystemClock
 from libs.common.testing.bus_contract import GROUP, Notes, fresh_topic, no_gap
 from libs.common.testing.eventually import eventually
-from libs.common.testing.kafka_broker import KafkaFarms, kafka_url
+from libs.common.testing.kafka_broker import KafkaFarms
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def url() -> str:
-    return kafka_url()
-
-
-@pytest.fixture
-async def farms(url: str) -> AsyncIterator[KafkaFarms]:
-    farms = KafkaFarms(url)
-    yield farms
-    await farms.close()
-
-
-@pytest.fixture
-async def admin(url: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=list(servers_of(url)))
-    await client.start()
-    yield client
-    await client.close()
-
-
 @pytest.mark.kafka
-async def test_a_topic_that_is_missing_is_one_sentence(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bus, topic = KafkaBus(url, "one", SystemClock(), CommonMetrics("test")), fresh_topic()
+async def test_a_topic_that_is_missing_is_one_sentence(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus, topic = KafkaBus(broker_url, "one", SystemClock(), CommonMetrics("test")), fresh_topic()
     said = rf"BROKER_URL: there is no topic {topic} at kafka://.*; `make topics` makes what is missing"
     await bus.start()
     with pytest.raises(ConfigError, match=said):
@@ -58,19 +37,19 @@ async def test_a_topic_that_is_missing_is_one_sentence(url: str, monkeypatch: py
         await bus.listen(topic, Notes(), no_gap)
     await bus.stop()
     monkeypatch.setitem(TOPICS, topic, Topic(topic, "key"))
-    late = KafkaBus(url, "one", SystemClock(), CommonMetrics("test"))
+    late = KafkaBus(broker_url, "one", SystemClock(), CommonMetrics("test"))
     with pytest.raises(ConfigError, match=said):
         await late.start()
     await late.stop()
 
 
 @pytest.mark.kafka
-def test_the_topics_command_may_be_repeated(url: str) -> None:
+def test_the_topics_command_may_be_repeated(broker_url: str) -> None:
     names = {plan.name for plan in plans(TOPICS.values(), 1)}
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-m", "infra.kafka", "topics"],
-            env={**os.environ, "BROKER_URL": url},
+            env={**os.environ, "BROKER_URL": broker_url},
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -81,39 +60,41 @@ def test_the_topics_command_may_be_repeated(url: str) -> None:
 
 
 @pytest.mark.kafka
-async def test_a_topic_is_made_grown_and_set_right(farms: KafkaFarms, admin: AIOKafkaAdminClient) -> None:
+async def test_a_topic_is_made_grown_and_set_right(kafka_farms: KafkaFarms, kafka_admin: AIOKafkaAdminClient) -> None:
     name = fresh_topic()
     letters = letters_topic(name, "g")
     small, large = Topic(name, "key", ("g",), 2), Topic(name, "key", ("g",), 5, compacted=True)
-    assert await farms.make(small) == {name: "made", letters: "made"}
-    assert await farms.make(small) == {name: "unchanged", letters: "unchanged"}
-    assert await farms.make(large) == {name: "changed", letters: "unchanged"}
-    assert await farms.make(small) == {name: "changed", letters: "unchanged"}
-    counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(None)}
+    assert await kafka_farms.make(small) == {name: "made", letters: "made"}
+    assert await kafka_farms.make(small) == {name: "unchanged", letters: "unchanged"}
+    assert await kafka_farms.make(large) == {name: "changed", letters: "unchanged"}
+    assert await kafka_farms.make(small) == {name: "changed", letters: "unchanged"}
+    counts = {topic["topic"]: len(topic["partitions"]) for topic in await kafka_admin.describe_topics(None)}
     assert (counts[name], counts[letters]) == (5, 1), "never fewer partitions"
 
 
 @pytest.mark.kafka
-async def test_what_an_operator_set_beside_ours_stays(farms: KafkaFarms, admin: AIOKafkaAdminClient) -> None:
+async def test_what_an_operator_set_beside_ours_stays(
+    kafka_farms: KafkaFarms, kafka_admin: AIOKafkaAdminClient
+) -> None:
     topic = Topic(fresh_topic(), "key")
-    await farms.make(topic)
+    await kafka_farms.make(topic)
 
     async def have(**wanted: str) -> bool:
-        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name)])
+        (answer,) = await kafka_admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name)])
         settings = {name.replace(".", "_"): value for name, value, *_ in answer.resources[0][4]}
         return wanted.items() <= settings.items()
 
     theirs = {"max.message.bytes": "2000000", "retention.ms": "1"}
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, theirs)])
+    await kafka_admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, theirs)])
     await eventually(lambda: have(max_message_bytes="2000000", retention_ms="1"))
-    assert await farms.make(topic) == {topic.name: "changed"}
+    assert await kafka_farms.make(topic) == {topic.name: "changed"}
     await eventually(lambda: have(max_message_bytes="2000000", retention_ms=str(topic.retention_ms)))
 
 
 @pytest.mark.kafka
-async def test_more_replicas_than_brokers_are_one_sentence(url: str) -> None:
+async def test_more_replicas_than_brokers_are_one_sentence(broker_url: str) -> None:
     with pytest.raises(ConfigError, match="KAFKA_REPLICAS: 99 are asked for, and the cluster has"):
-        await provide(servers_of(url), TOPICS.values(), SystemClock(), replicas=99)
+        await provide(servers_of(broker_url), TOPICS.values(), SystemClock(), replicas=99)
 
 
 async def test_no_broker_is_a_part_that_is_down() -> None:

@@ -71,7 +71,7 @@ def test_a_refund_gives_the_points_back_once_and_the_seats_to_others() -> None:
     in_scene(play)
 
 
-def test_a_refund_is_asked_for_again_until_the_wallet_answers_and_survives_a_crash() -> None:
+def test_a_refund_is_asked_for_again_until_the_wallet_answers() -> None:
     async def play(scene: Scene) -> None:
         scene.wallet.balance[7] = 2 * PRICE
         id_ = await scene.held(7)
