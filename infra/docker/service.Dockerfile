@@ -24,7 +24,7 @@ COPY libs/ libs/
 FROM base AS tools
 COPY infra/__init__.py infra/
 COPY infra/kafka/ infra/kafka/
-COPY infra/local/__init__.py infra/local/json_lines.py infra/local/load.py infra/local/venue.py infra/local/
+COPY infra/local/__init__.py infra/local/json_lines.py infra/local/load.py infra/local/problem.py infra/local/venue.py infra/local/
 COPY infra/local/operating.py infra/local/sample_venue.json infra/local/
 COPY infra/docker/__init__.py infra/docker/load_venue.py infra/docker/
 RUN python -m compileall -q .

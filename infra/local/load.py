@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from infra.local.problem import told
 from libs.common.errors import ConfigError
 from libs.common.system import SystemClock
 
@@ -85,14 +86,4 @@ class Loader:
             return str(why) or type(why).__name__, True
         if answer.status < 300:
             return None, False
-        return f"{answer.status} {_detail(text)}", answer.status in _AGAIN
-
-
-def _detail(text: str) -> str:
-    """The detail of a problem+json body, with the first wrong fields; else the first line of whatever it was."""
-    try:
-        problem = json.loads(text)
-        fields = [f"{field['pointer']}: {field['detail']}" for field in problem.get("errors", [])[:3]]
-        return "; ".join([problem["detail"], *fields])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return text.strip().partition("\n")[0][:200]
+        return f"{answer.status} {told(text)}", answer.status in _AGAIN

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
+from infra.local.problem import told
 from libs.common.errors import ConfigError
 
 CALL_S = 10.0
@@ -116,21 +117,11 @@ def _call(addresses: str, method: str, path: str, body: Mapping[str, Any] | None
                 return json.load(answer)
         except HTTPError as refused:
             with refused:
-                said = _detail(refused.read())
+                said = told(refused.read().decode(errors="replace"))
             raise ConfigError(f"{method} {path}: {refused.code} {said}") from None
         except (OSError, ValueError) as why:
             reasons.append(f"{address}: {getattr(why, 'reason', why)}")
     raise ConfigError(f"{method} {path}: no copy answers ({'; '.join(reasons)})")
-
-
-def _detail(text: bytes) -> str:
-    """The service's own sentence, and each field it names."""
-    try:
-        problem = json.loads(text)
-        fields = [f"{field['pointer']}: {field['detail']}" for field in problem.get("errors", [])]
-        return "; ".join([problem["detail"], *fields])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return text.decode(errors="replace").partition("\n")[0][:200]
 
 
 def _table(rooms: list[dict[str, Any]]) -> str:

@@ -1,10 +1,22 @@
-"""The rows that every service's dashboard ends with: its requests, what it stands on, and its processes."""
+"""The rows that every service's dashboard ends with: its requests, what it stands on, and its processes; and what more
+than one dashboard shows."""
 
 from infra.grafana.panels import Row, graph
 from infra.grafana.queries import level, mean, quantile, rate, ratio
 
 _REQUESTS = "stagedoor_http_request_seconds"
 _CALLS = "stagedoor_dependency_call_seconds"
+
+
+_SETTLED = "stagedoor_reservation_settle_seconds"
+
+SETTLING = graph(
+    "Begin of a payment to its outcome",
+    "s",
+    ("half", quantile(0.5, _SETTLED)),
+    ("95 of 100", quantile(0.95, _SETTLED)),
+    ("99 of 100", quantile(0.99, _SETTLED)),
+)
 
 
 def requests(service: str) -> Row:

@@ -1,8 +1,8 @@
 """Holds, and where reservations end."""
 
-from infra.grafana.boards.common import parts, processes, requests, store
+from infra.grafana.boards.common import SETTLING, parts, processes, requests, store
 from infra.grafana.panels import Board, Row, graph
-from infra.grafana.queries import level, quantile, rate
+from infra.grafana.queries import level, rate
 
 _R = "stagedoor_reservation"
 
@@ -33,13 +33,7 @@ BOARD = Board(
                     ("{{status}}", rate(f"{_R}_status_entered_total", "status")),
                     says="Reservations that entered a status. `CANCELLING` rising: the wallet does not answer.",
                 ),
-                graph(
-                    "Begin of a payment to its outcome",
-                    "s",
-                    ("half", quantile(0.5, f"{_R}_settle_seconds")),
-                    ("95 of 100", quantile(0.95, f"{_R}_settle_seconds")),
-                    ("99 of 100", quantile(0.99, f"{_R}_settle_seconds")),
-                ),
+                SETTLING,
                 graph("Callers that wait for an outcome", "short", ("callers", level(f"{_R}_waiting_callers", "sum"))),
                 graph(
                     "Reservations found due",

@@ -1,5 +1,6 @@
 """The sale as its owner sees it: from the end of the line to the seat that is paid for."""
 
+from infra.grafana.boards.common import SETTLING
 from infra.grafana.panels import Board, Row, graph, stat
 from infra.grafana.queries import Query, grown, level, minus, quantile, rate, ratio, total
 
@@ -124,13 +125,7 @@ BOARD = Board(
         Row(
             "Payments",
             (
-                graph(
-                    "Begin of a payment to its outcome",
-                    "s",
-                    ("half", quantile(0.5, f"{_R}_settle_seconds")),
-                    ("95 of 100", quantile(0.95, f"{_R}_settle_seconds")),
-                    ("99 of 100", quantile(0.99, f"{_R}_settle_seconds")),
-                ),
+                SETTLING,
                 graph(
                     "Payments declined",
                     "percentunit",
