@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from libs.common.clock import Clock
+from libs.common.errors import InvalidField
 from libs.common.ids import derived_id
 from libs.common.storage.ports import Contended
 from libs.common.web.idempotency import IdempotencyKey, RunningWrites
@@ -101,21 +102,24 @@ class WalletService:
     ) -> tuple[Entry, bool]:
         """Append what `propose` makes of the head, unless `op` has its entry; the entry, and whether it is new.
 
-        `propose` returns the head itself where that already is what was wanted.
+        `propose` returns the head itself where that already is what was wanted. What it refuses may rest on a head that
+        is stale, or on the very entry of `op`: it is believed only after both were looked up.
         """
         async with self._turn(user):
             head = self._heads.get(user) or await self._ledger.head(user)
             for _ in range(APPEND_TRIES_MAX):
-                entry = propose(head)
-                if entry is head:
-                    return entry, False
                 try:
+                    entry = propose(head)
+                    if entry is head:
+                        return entry, False
                     await self._ledger.append(entry, [answer_of(entry)] if answers else [])
-                except EntryTaken:
+                except (EntryTaken, InvalidField) as lost:
                     existing = await self._ledger.by_op(op)
                     if existing is not None:
                         return existing, False
-                    head = await self._ledger.head(user)
+                    stale, head = head, await self._ledger.head(user)
+                    if isinstance(lost, InvalidField) and head == stale:
+                        raise  # refused on what is true
                     continue
                 self._remember(entry)
                 self._metrics.entries[entry.kind].inc()

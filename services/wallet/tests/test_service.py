@@ -17,7 +17,12 @@ from libs.common.metrics import CommonMetrics
 from libs.common.storage.memory import MemoryStore
 from libs.common.testing.app_client import AppClient
 from libs.common.testing.virtual import LoopClock, run_virtual
+from libs.common.web.idempotency import IdempotencyKey
 from services.wallet.app import create_app
+from services.wallet.domain import BALANCE_MAX
+from services.wallet.metrics import WalletMetrics
+from services.wallet.repository import LedgerRepository
+from services.wallet.service import WalletService
 from services.wallet.settings import WalletSettings
 
 CHARGE = "/api/v1/users/charge/point"
@@ -129,6 +134,31 @@ def test_the_same_key_charges_once_and_gets_the_first_answer_again() -> None:
         assert await scene.balance(7) == 105
 
     in_scene(play)
+
+
+def test_a_charge_that_filled_the_wallet_is_answered_again_and_one_more_is_refused() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.client.call("PUT", "/internal/v1/wallets/7", {"amount": BALANCE_MAX - 5})
+        first = await scene.charge(7, 5, Idempotency_Key="k")
+        again = await scene.charge(7, 5, Idempotency_Key="k")
+        assert (first.status, again.status, again.json) == (200, 200, first.json)
+        assert (await scene.charge(7, 1)).status == 422
+        assert await scene.balance(7) == BALANCE_MAX
+
+    in_scene(play)
+
+
+def test_a_charge_is_not_refused_for_points_that_another_instance_has_spent_since() -> None:
+    async def play() -> int:
+        clock, metrics = LoopClock(), WalletMetrics()
+        store = MemoryStore(clock)
+        one, two = (WalletService(LedgerRepository(store, metrics, lambda _: None), clock, metrics) for _ in range(2))
+        await one.open(7, BALANCE_MAX)
+        await two.pay("r-1", 1, 7, 10)
+        entry, _ = await one.charge(7, 1, IdempotencyKey("k", "digest", made=False))
+        return entry.balance_after
+
+    assert run_virtual(play()) == BALANCE_MAX - 9
 
 
 def test_the_same_key_with_another_body_is_refused_and_changes_nothing() -> None:
