@@ -6,8 +6,12 @@ from typing import Protocol
 from services.wallet.domain import Entry
 
 
-class EntryTaken(Exception):
-    """An append lost: the place in the ledger or the `op` is taken."""
+class PlaceTaken(Exception):
+    """An append lost: the user has an entry with this sequence number."""
+
+
+class OpTaken(Exception):
+    """An append lost: its cause has an entry."""
 
 
 class Ledger(Protocol):
@@ -24,7 +28,7 @@ class Ledger(Protocol):
         ...
 
     async def append(self, entry: Entry, events: Sequence[object]) -> None:
-        """Store an entry and its events in one step. Raises EntryTaken."""
+        """Store an entry and its events in one step. Raises PlaceTaken or OpTaken."""
         ...
 
     async def tell_again(self, entry: Entry, event: object) -> None:

@@ -7,7 +7,7 @@ from libs.common.metrics import CommonMetrics
 from libs.common.storage.folding import Documents, OnStored
 from libs.common.storage.ports import AlreadyExists, Collection, Decision, Store, Where
 from services.wallet.domain import Entry
-from services.wallet.ports import EntryTaken
+from services.wallet.ports import OpTaken, PlaceTaken
 
 ENTRIES: Collection[Entry] = Collection(
     "entries",
@@ -40,7 +40,7 @@ class LedgerRepository:
         try:
             await self._entries.insert(_id(entry), entry, events)
         except AlreadyExists as taken:
-            raise EntryTaken from taken
+            raise (PlaceTaken if taken.field == "id" else OpTaken) from taken
 
     async def tell_again(self, entry: Entry, event: object) -> None:
         await self._entries.update(_id(entry), lambda _: Decision(None, events=[event]))

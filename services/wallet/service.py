@@ -24,9 +24,12 @@ from services.wallet.domain import (
     void,
 )
 from services.wallet.metrics import WalletMetrics
-from services.wallet.ports import EntryTaken, Ledger
+from services.wallet.ports import Ledger, OpTaken, PlaceTaken
 
-APPEND_TRIES_MAX = 16
+APPEND_TRIES_MAX = 200
+"""Appends of one entry that may lose to other processes. Who has just appended knows the head and needs one step for
+the next entry; who lost needs two, and may lose for as long as others have entries of this user waiting."""
+
 HEADS_MAX = 100_000
 """Heads kept in memory; beyond them the one used longest ago is read again when needed."""
 
@@ -113,7 +116,10 @@ class WalletService:
                     if entry is head:
                         return entry, False
                     await self._ledger.append(entry, [answer_of(entry)] if answers else [])
-                except (EntryTaken, InvalidField) as lost:
+                except PlaceTaken:
+                    head = await self._ledger.head(user)
+                    continue
+                except (OpTaken, InvalidField) as lost:
                     existing = await self._ledger.by_op(op)
                     if existing is not None:
                         return existing, False

@@ -1,7 +1,7 @@
 """The wallet alone, on memory adapters and in virtual time: what clients and events see."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,13 +19,27 @@ from libs.common.testing.app_client import AppClient
 from libs.common.testing.virtual import LoopClock, run_virtual
 from libs.common.web.idempotency import IdempotencyKey
 from services.wallet.app import create_app
-from services.wallet.domain import BALANCE_MAX
+from services.wallet.domain import BALANCE_MAX, Entry
 from services.wallet.metrics import WalletMetrics
 from services.wallet.repository import LedgerRepository
 from services.wallet.service import WalletService
 from services.wallet.settings import WalletSettings
 
 CHARGE = "/api/v1/users/charge/point"
+STEP_S = 0.002
+
+
+class SlowLedger(LedgerRepository):
+    """A ledger that is a network away."""
+
+    async def head(self, user: int) -> Entry | None:
+        head = await super().head(user)
+        await asyncio.sleep(STEP_S)
+        return head
+
+    async def append(self, entry: Entry, events: Sequence[object]) -> None:
+        await asyncio.sleep(STEP_S)
+        await super().append(entry, events)
 
 
 class Scene:
@@ -121,6 +135,19 @@ def test_100_charges_of_1_at_once_through_two_instances_add_exactly_100() -> Non
         assert await scene.balance(7) == 1100
 
     in_scene(play)
+
+
+def test_who_lost_to_a_process_with_many_charges_waiting_still_gets_its_turn() -> None:
+    async def play() -> list[int]:
+        clock, metrics = LoopClock(), WalletMetrics()
+        store = MemoryStore(clock)
+        one, two = (WalletService(SlowLedger(store, metrics, lambda _: None), clock, metrics) for _ in range(2))
+        await one.open(7, 1000)
+        keys = [IdempotencyKey(f"k{n}", "digest", made=False) for n in range(100)]
+        charges = [one.charge(7, 1, key) for key in keys[:99]] + [two.charge(7, 1, keys[99])]
+        return sorted(entry.balance_after for entry, _ in await asyncio.gather(*charges))
+
+    assert run_virtual(play()) == list(range(1001, 1101))
 
 
 def test_the_same_key_charges_once_and_gets_the_first_answer_again() -> None:
