@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+from tests.simulation.mutants.by_test import fails_its_test
 from tests.simulation.mutants.table import MUTANTS
 from tests.simulation.mutants.trial import Mutant, Verdict, tried
 from tests.simulation.report import Totals, story
@@ -18,7 +19,7 @@ CHUNK_COUNT = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 1 when an invariant broke, or when a mutant survived that should not."""
+    """The exit status: 1 when an invariant broke, or when a mutant stayed alive."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("what", choices=("run", "replay", "mutants"))
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds; for mutants the most that one may take")
@@ -55,18 +56,31 @@ def _replay(seed: int, *, jumps: bool) -> int:
 
 def _mutants(pool: ProcessPoolExecutor, only: str, first: int, seeds_max: int) -> int:
     chosen = [mutant for mutant in MUTANTS if only in ("", mutant.name)]
-    verdicts = list(_in_order(pool, chosen, first, seeds_max))
-    wrong = [verdict.name for verdict in verdicts if not verdict.is_as_expected]
+    verdicts = {mutant.name: verdict for mutant, verdict in _in_order(pool, chosen, first, seeds_max)}
+    by_seed = {name for name, verdict in verdicts.items() if verdict.seed is not None}
+    with_twin = {mutant.name for mutant in chosen if mutant.name not in by_seed and mutant.both in by_seed}
+    by_test = {mutant.name for mutant in chosen if mutant.test and verdicts[mutant.name].is_as_expected}
+    wrong = [name for name, verdict in verdicts.items() if not verdict.is_as_expected]
+    alive = [name for name in verdicts if name not in by_seed | with_twin | by_test]
     _say(
-        f"{len(verdicts)} mutants, {sum(verdict.seed is not None for verdict in verdicts)} caught; unexpected: {wrong}"
+        f"{len(verdicts)} mutants: {len(by_seed)} caught by a seed, {len(with_twin)} with the rule beside them, "
+        f"{len(by_test)} by a test of their own; alive: {alive}; unexpected: {wrong}"
     )
-    return 1 if wrong or not verdicts else 0
+    return 1 if wrong or alive or not verdicts else 0
 
 
-def _in_order(pool: ProcessPoolExecutor, chosen: Sequence[Mutant], first: int, seeds_max: int) -> Iterator[Verdict]:
-    for verdict in pool.map(partial(tried, first=first, seeds_max=seeds_max), chosen):
+def _in_order(
+    pool: ProcessPoolExecutor, chosen: Sequence[Mutant], first: int, seeds_max: int
+) -> Iterator[tuple[Mutant, Verdict]]:
+    for mutant, verdict in zip(
+        chosen, pool.map(partial(_verdict, first=first, seeds_max=seeds_max), chosen), strict=True
+    ):
         _say(str(verdict))
-        yield verdict
+        yield mutant, verdict
+
+
+def _verdict(mutant: Mutant, *, first: int, seeds_max: int) -> Verdict:
+    return fails_its_test(mutant) if mutant.test else tried(mutant, first=first, seeds_max=seeds_max)
 
 
 def _say(line: str) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from services.reservation.domain import block, lapse
+from tests.simulation.mutants.by_test import fails_its_test
 from tests.simulation.mutants.table import MUTANTS
 from tests.simulation.mutants.trial import Mutant, applied, tried
 
@@ -17,6 +18,19 @@ def named(name: str) -> Mutant:
 def test_every_mutant_has_a_name_of_its_own_and_an_invariant_to_break() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     assert all(mutant.caught_by for mutant in MUTANTS)
+
+
+def test_what_no_run_is_expected_to_find_names_what_does() -> None:
+    names = {mutant.name for mutant in MUTANTS if not mutant.survives}
+    for mutant in MUTANTS:
+        assert bool(mutant.survives) == bool(mutant.both or mutant.test)
+        assert not mutant.both or mutant.both in names
+
+
+@pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.test], ids=lambda mutant: mutant.name)
+def test_a_mutant_with_a_test_of_its_own_fails_it(mutant: Mutant) -> None:
+    verdict = fails_its_test(mutant)
+    assert verdict.is_as_expected, str(verdict)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -1,8 +1,9 @@
 """The product with one rule left out, to see whether the simulation notices.
 
 A mutant replaces one function of the real code, in memory, wherever it has been imported to. Each names the rule it
-leaves out and the invariants of which one should break. One that is not expected to be found has its reason beside it:
-it is a second defence, and is found together with the first.
+leaves out and the invariants of which one should break. One that no run is expected to find has its reason beside it,
+and what catches it: it is a second defence, and is found together with the first (`both`), or it matters for a moment
+so short that only a test of its own gets there (`test`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,19 +16,21 @@ from tests.simulation.run import run_seed
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`leaves_out` in words; `caught_by` are the invariants of which one should break, none where `survives` says why
-    it is not expected to be caught."""
+    """`leaves_out` in words; `caught_by` are the invariants of which one should break. Where `survives` says why none
+    does, `both` names the mutant without this rule and its twin, or `test` the test that fails."""
 
     name: str
     leaves_out: str
     apply: Callable[[], Sequence[Undo]]
     caught_by: tuple[str, ...]
     survives: str = ""
+    both: str = ""
+    test: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How the simulation did on a mutant: the seed that caught it and what broke, or neither."""
+    """What became of a mutant: the seed that caught it and what broke, the test that failed, or neither."""
 
     name: str
     seeds_tried: int
@@ -36,6 +39,8 @@ class Verdict:
     is_as_expected: bool
 
     def __str__(self) -> str:
+        if not self.seeds_tried:
+            return f"{self.name}: {self.finding}{'' if self.is_as_expected else '  ← UNEXPECTED'}"
         if self.seed is None:
             return f"{self.name}: survived {self.seeds_tried} seeds{'' if self.is_as_expected else '  ← UNEXPECTED'}"
         mark = "" if self.is_as_expected else "  ← by another invariant than expected"
