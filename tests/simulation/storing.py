@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from libs.common.clock import Clock
 from libs.common.errors import DependencyDown
 from libs.common.messaging.ports import Message
@@ -56,27 +54,18 @@ class Truth(MemoryStore):
 
 
 class TrueCollection(MemoryCollection):
-    """A collection that tells of its commits, and keeps each document as JSON to be copied from: `deepcopy` would take
-    a tenth of the whole run."""
+    """A collection that tells of its commits."""
 
     def __init__(self, truth: Truth, declared: Collection[Any]) -> None:
         super().__init__(truth, declared)
         self._truth = truth
         self._last: dict[str, Body] = {}
-        self._written: dict[str, bytes] = {}
 
     async def swap(self, id_: str, expected: int, body: Body, events: Sequence[Message]) -> None:
-        # Written down as a store would write it: what is not JSON fails here and nobody shares what is stored.
-        written = orjson.dumps(body)
         await super().swap(id_, expected, body, events)
-        stored = orjson.loads(written)
-        self._documents[id_] = (self._documents[id_][0], stored)
+        _, stored = self._documents[id_]
         before, self._last[id_] = self._last.get(id_) if expected else None, stored
-        self._written[id_] = written
         self._truth.seen(Commit(self._truth.service, self._declared.name, id_, before, stored, events))
-
-    def _copied(self, stored: Versioned) -> Versioned:
-        return Versioned(stored.id, stored.version, orjson.loads(self._written[stored.id]))
 
     def _matching(self, where: Sequence[Where]) -> list[Versioned]:
         tests = [(condition.field, _COMPARE[condition.op], condition.value) for condition in where]

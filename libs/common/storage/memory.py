@@ -4,9 +4,10 @@ Every call gives the loop a turn before it acts, so that races which exist in a 
 """
 
 import asyncio
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import orjson
 
 from libs.common.clock import Clock
 from libs.common.messaging.ports import Message
@@ -63,12 +64,14 @@ class MemoryStore:
 
 
 class MemoryCollection:
-    """One collection. Bodies are copied in and out, so that nobody holds a live reference to what is stored."""
+    """One collection. Bodies are written down as JSON, as a store would, and read back from that: nobody holds a live
+    reference to what is stored, and what is not JSON is refused."""
 
     def __init__(self, store: MemoryStore, declared: Collection[Any]) -> None:
         self._store = store
         self._declared = declared
         self._documents: dict[str, tuple[int, Body]] = {}
+        self._written: dict[str, bytes] = {}
         self._taken: dict[str, dict[Any, str]] = {field: {} for field in declared.unique}
 
     async def load(self, id_: str) -> Versioned | None:
@@ -77,6 +80,7 @@ class MemoryCollection:
         return None if found is None else self._copied(Versioned(id_, *found))
 
     async def swap(self, id_: str, expected: int, body: Body, events: Sequence[Message]) -> None:
+        written = orjson.dumps(body)
         await asyncio.sleep(0)
         current = self._documents.get(id_)
         if expected == 0 and current is not None:
@@ -90,7 +94,8 @@ class MemoryCollection:
         for field, taken in self._taken.items():
             if body.get(field) is not None:
                 taken[body[field]] = id_
-        self._documents[id_] = (expected + 1, copy.deepcopy(body))
+        self._documents[id_] = (expected + 1, orjson.loads(written))
+        self._written[id_] = written
         now_ms = self._store.clock.now_ms()
         self._store.outbox.update((message.id, (message, now_ms)) for message in events)
 
@@ -111,11 +116,11 @@ class MemoryCollection:
         gone = self._matching(where)[:limit]
         for item in gone:
             self._release_keys(item.id)
-            del self._documents[item.id]
+            del self._documents[item.id], self._written[item.id]
         return len(gone)
 
     def _copied(self, stored: Versioned) -> Versioned:
-        return Versioned(stored.id, stored.version, copy.deepcopy(stored.body))
+        return Versioned(stored.id, stored.version, orjson.loads(self._written[stored.id]))
 
     def _release_keys(self, id_: str) -> None:
         _, body = self._documents.get(id_, (0, {}))

@@ -11,12 +11,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+TURNS_MAX = 1_000_000
+"""Turns of the loop without any time passing, after which nobody believes any more that it ever will."""
+
 START_MS = 1_800_000_000_000
 """Where simulated wall time begins (2027-01-15); any fixed number does."""
 
 
 class Standstill(Exception):
-    """Everyone waits and nothing can happen any more: a lost wake-up, or a wait on something outside the loop."""
+    """Everyone waits and nothing can happen any more: a lost wake-up, or a wait on something outside the loop. Or tasks
+    wake each other for ever, and no time passes."""
 
 
 class _JumpingSelector(selectors.SelectSelector):
@@ -25,12 +29,19 @@ class _JumpingSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Standstill("no timer is set and nothing is ready")
         if timeout > 0:
             self.now_s += timeout
+            self._turns = 0
+        else:
+            self._turns += 1
+            if self._turns > TURNS_MAX:
+                self._turns = 0
+                raise Standstill(f"{TURNS_MAX} turns of the loop and no time has passed")
         return []
 
 

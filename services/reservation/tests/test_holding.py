@@ -359,7 +359,7 @@ def test_a_place_under_the_cap_ends_with_its_reservation_even_before_it_is_given
     async def play(scene: Scene) -> None:
         first = await scene.held(7, tuple(range(1, 9)), schedule=TWO_BLOCKS)
         await scene.send("DELETE", f"{HOLD}/{first}", by=visitor(7))
-        assert scene.stored("places")[f"{TWO_BLOCKS}:7"] == {"places": ()}
+        assert scene.stored("places")[f"{TWO_BLOCKS}:7"] == {"places": []}
 
         second = await scene.held(7, tuple(range(1, 9)), schedule=TWO_BLOCKS)
         scene.stored("reservations")[second].update(status="CANCELLED", owes="free")  # and then somebody died
