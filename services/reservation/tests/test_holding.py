@@ -362,7 +362,7 @@ def test_a_place_under_the_cap_ends_with_its_reservation_even_before_it_is_given
         assert scene.stored("places")[f"{TWO_BLOCKS}:7"] == {"places": []}
 
         second = await scene.held(7, tuple(range(1, 9)), schedule=TWO_BLOCKS)
-        scene.stored("reservations")[second].update(status="CANCELLED", owes="free")  # and then somebody died
+        await scene.rewrite("reservations", second, status="CANCELLED", owes="free")
         await scene.held(7, tuple(range(11, 19)), schedule=TWO_BLOCKS)
 
     in_scene(play)

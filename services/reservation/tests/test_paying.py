@@ -347,9 +347,7 @@ def test_a_pin_does_not_outlive_a_reservation_that_died_meanwhile() -> None:
             blocks.swap = swap  # type: ignore[method-assign]
             await swap(*args)  # type: ignore[arg-type]
             # Cancelled by an instance that died before it freed the seats.
-            reservations = scene.store._collections["reservations"]
-            version, body = reservations._documents[id_]
-            await reservations.swap(id_, version, {**body, "status": "CANCELLED", "owes": "free"}, [])
+            await scene.rewrite("reservations", id_, status="CANCELLED", owes="free")
 
         blocks.swap = pin_while_it_is_cancelled  # type: ignore[method-assign,assignment]
         assert (await scene.pay(id_)).code == "HOLD_EXPIRED"
