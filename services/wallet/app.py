@@ -14,6 +14,7 @@ from libs.common.system import SystemClock
 from libs.common.web.app import HEALTH, base_app, run_in
 from libs.common.web.endpoints import bind
 from services.wallet.handlers import payments_handler
+from services.wallet.jobs import cycles
 from services.wallet.metrics import WalletMetrics
 from services.wallet.repository import LedgerRepository
 from services.wallet.routes import ENDPOINTS
@@ -37,5 +38,5 @@ def create_app(
     app[HEALTH].watch("store", store.ping)
     app[HEALTH].watch("broker", bus.ping)
     bind(app, service, ENDPOINTS)
-    run_in(app, store, bus, relay, consumers)
+    run_in(app, store, bus, relay, consumers, *cycles(service, clock, metrics))
     return app

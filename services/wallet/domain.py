@@ -7,7 +7,9 @@ or after its cancellation always finds what was decided, and finds it decided on
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from itertools import pairwise
 from typing import Literal
 
 import orjson
@@ -119,6 +121,16 @@ def opened(head: Entry | None, user: int) -> Entry:
     if head is None or head.opened_ms is None:
         raise UserNotFound(f"User {user} has no wallet yet; the first charge opens it.")
     return head
+
+
+def breaks(newest_first: Sequence[Entry]) -> list[int]:
+    """The sequence numbers of neighbouring entries that do not follow from the entry before, or leave a debt."""
+    return [entry.seq for entry, before in pairwise(newest_first) if not _follows(entry, before)]
+
+
+def _follows(entry: Entry, before: Entry) -> bool:
+    balance = before.balance_after + entry.amount
+    return entry.seq == before.seq + 1 and entry.prev == before.seal and entry.balance_after == balance >= 0
 
 
 def _next(

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from libs.common import log
 from libs.common.clock import Clock
 from libs.common.errors import InvalidField
 from libs.common.ids import derived_id
@@ -13,6 +14,7 @@ from libs.common.web.idempotency import IdempotencyKey, RunningWrites
 from services.wallet.domain import (
     Entry,
     answer_of,
+    breaks,
     charge,
     check_same_request,
     open_wallet,
@@ -33,6 +35,15 @@ the next entry; who lost needs two, and may lose for as long as others have entr
 HEADS_MAX = 100_000
 """Heads kept in memory; beyond them the one used longest ago is read again when needed."""
 
+CHECKED_USERS_MAX = 10
+CHECKED_ENTRIES_MAX = 50
+"""Of each user looked at in one bite, the newest."""
+
+BEFORE_ALL = 2**53
+"""Above any sequence number, and a number that every store can compare with."""
+
+logger = log.get_logger(__name__)
+
 
 class WalletService:
     """Writes the ledger. A head per user is kept in memory as a guess; the store's unique keys decide.
@@ -48,6 +59,7 @@ class WalletService:
         self._running = RunningWrites(clock)
         self._heads: OrderedDict[int, Entry] = OrderedDict()
         self._turns: dict[int, tuple[asyncio.Lock, int]] = {}
+        self._to_check: list[int] = []
 
     async def wallet(self, user: int) -> Entry:
         """The newest entry of a user's wallet. Raises UserNotFound."""
@@ -99,6 +111,19 @@ class WalletService:
             entry, is_new = await self._append(user, back, lambda head: refund(head, paid, back, now_ms), answers=True)
         if not is_new:
             await self._ledger.tell_again(entry, answer_of(entry))
+
+    async def check_ledgers(self) -> bool:
+        """Look at a few of the ledgers written lately, in turn: does every entry still follow from the one before? What
+        does not is counted and told. A bite of a job: False, there is always more and it never hurries."""
+        if not self._to_check:
+            self._to_check = list(self._heads)
+        for _ in range(min(CHECKED_USERS_MAX, len(self._to_check))):
+            user = self._to_check.pop()
+            wrong = breaks(await self._ledger.page(user, BEFORE_ALL, CHECKED_ENTRIES_MAX))
+            if wrong:
+                self._metrics.ledger_breaks.inc(len(wrong))
+                logger.error("the ledger of a user does not add up", user=user, entries=wrong)
+        return False
 
     async def _append(
         self, user: int, op: str, propose: Callable[[Entry | None], Entry], *, answers: bool = False

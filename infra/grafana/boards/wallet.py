@@ -29,6 +29,13 @@ BOARD = Board(
                     says="Refunds give points back; a void answers for a payment that never came.",
                 ),
                 graph(
+                    "Ledgers that do not add up",
+                    "short",
+                    ("entries", rate("stagedoor_wallet_ledger_breaks_total")),
+                    says="A broken invariant: it stays 0. Ledgers written lately are looked at again, a few at a time.",
+                    red_from=1e-9,
+                ),
+                graph(
                     "Payments waiting",
                     "short",
                     ("events", level("stagedoor_consumer_lag_events", job="wallet", group="wallet")),

@@ -14,6 +14,7 @@ from services.wallet.domain import (
     Entry,
     UserNotFound,
     answer_of,
+    breaks,
     charge,
     check_same_request,
     open_wallet,
@@ -117,3 +118,19 @@ def test_whatever_happens_the_balance_is_the_sum_and_never_negative(steps: list[
 def test_tampering_with_any_number_of_an_entry_breaks_its_seal(field: str, by: int) -> None:
     entry = charged()
     assert replace(entry, **{field: getattr(entry, field) + by}).seal != entry.seal
+
+
+def test_a_ledger_follows_from_entry_to_entry_and_one_that_was_changed_does_not() -> None:
+    entries = [charge(None, 7, 100, op="charge:0", request_digest="d", now_ms=NOW)]
+    for number in range(1, 5):
+        entries.append(pay_or_decline(entries[-1], 7, 30, pay_op("r-1", number), NOW))
+    assert breaks(entries[::-1]) == []
+    raised = [replace(each, balance_after=each.balance_after + (each.seq == 3)) for each in entries]
+    assert breaks(raised[::-1]) == [4, 3]
+    assert breaks([each for each in entries[::-1] if each.seq != 2]) == [3]
+
+
+def test_a_debt_is_a_break_even_where_it_adds_up() -> None:
+    first = charged()
+    owing = replace(first, seq=2, kind="pay", amount=-500, balance_after=first.balance_after - 500, prev=first.seal)
+    assert breaks([owing, first]) == [2]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 
 from libs.common.events.catalogue import from_message, to_message
@@ -21,7 +22,7 @@ from libs.common.web.idempotency import IdempotencyKey
 from services.wallet.app import create_app
 from services.wallet.domain import BALANCE_MAX, Entry
 from services.wallet.metrics import WalletMetrics
-from services.wallet.repository import LedgerRepository
+from services.wallet.repository import ENTRIES, LedgerRepository
 from services.wallet.service import WalletService
 from services.wallet.settings import WalletSettings
 
@@ -186,6 +187,31 @@ def test_a_charge_is_not_refused_for_points_that_another_instance_has_spent_sinc
         return entry.balance_after
 
     assert run_virtual(play()) == BALANCE_MAX - 9
+
+
+def test_a_ledger_that_was_changed_behind_its_back_is_counted_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    async def play(scene: Scene) -> None:
+        for user in range(1, 26):
+            await scene.charge(user, 100)
+            await scene.charge(user, 50)
+        entries = scene.store.collection(ENTRIES)
+        found = await entries.load("7:1")
+        assert found is not None
+        await scene.clock.sleep(60)
+        assert await broken(scene) == 0
+        await entries.swap("7:1", found.version, {**found.body, "amount": 1_000}, [])
+        await scene.clock.sleep(60)
+        assert await broken(scene) > 0
+
+    in_scene(play)
+    told = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(line["user"], *line["entries"]) for line in told if line["level"] == "error"} == {(7, 2)}
+
+
+async def broken(scene: Scene) -> float:
+    text = (await scene.client.call("GET", "/metrics")).body.decode()
+    (line,) = (line for line in text.splitlines() if line.startswith("stagedoor_wallet_ledger_breaks_total"))
+    return float(line.split()[1])
 
 
 def test_the_same_key_with_another_body_is_refused_and_changes_nothing() -> None:
