@@ -6,10 +6,13 @@
         ── not there ── one load per key ── shared copy young? ── yes ▶ the value
                                                        └── no ── store ▶ the value, and a new shared copy
 
-However many ask, one load of a key is under way in this process. Early refresh is XFetch (Vattani, Chiera, Lowenstein:
-"Optimal Probabilistic Cache Stampede Prevention", VLDB 2015): a reader refreshes when `-β · δ · ln(chance)` reaches the
-time left, δ being how long the last load took, so that the costlier a load, the earlier one of many readers begins it.
-Times to live differ by up to a tenth, so that what was loaded together does not expire together.
+However many ask, one load of a key is under way in this process. Of different keys only a few ask the store at once:
+hundreds that shared its connections would all run out of time before one of them ends.
+
+Early refresh is XFetch (Vattani, Chiera, Lowenstein: "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015): a
+reader refreshes when `-β · δ · ln(chance)` reaches the time left, δ being how long the last load took, so that the
+costlier a load, the earlier one of many readers begins it. Times to live differ by up to a tenth, so that what was
+loaded together does not expire together.
 
 A shared copy is taken while it is younger than half its time to live; an older one only when the store does not answer.
 So processes that refresh around the same time cost the store one load, and none of them hands on an old copy as new.
@@ -31,9 +34,15 @@ from services.catalog.metrics import CacheMetrics
 from services.catalog.ports import SharedCache
 
 LOADS_RUNNING_MAX = 256
-"""Keys of one kind that are loaded side by side; more are refused."""
+"""Loads of one kind that are under way; more are refused."""
 
+STORE_LOADS_RUNNING_MAX = 8
+"""Loads of one kind that ask the store side by side; the others wait for their turn."""
+
+TURN_TIMEOUT_S = 1.0
 LOAD_TIMEOUT_S = 2.0
+"""From the load's turn on, so that what was begun can end."""
+
 SHARED_TIMEOUT_S = 0.05
 """A slow shared cache costs a load this much and no more."""
 
@@ -125,6 +134,7 @@ class Cache(Generic[T]):
         self._flights: dict[int, asyncio.Task[T | None]] = {}
         self._detached: set[asyncio.Task[T | None]] = set()
         self._sharing: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(STORE_LOADS_RUNNING_MAX)
         self._changed: set[int] = set()
         """Keys whose shared copies must not be believed, until the store was asked."""
         self.weight = 0
@@ -165,9 +175,12 @@ class Cache(Generic[T]):
         return [entry.value for entry in self._entries.values()]
 
     def is_due(self, key: int) -> bool:
-        """True when a background refresh should load the key: it is not there, or near its end."""
+        """True when a background refresh should load the key: it is not there, or near its end and not just tried."""
         entry = self._entries.get(key)
-        return entry is None or entry.expires_s - self._clock.monotonic_s() < KEEP_SHARE * self._life.ttl_s
+        if entry is None:
+            return True
+        now_s = self._clock.monotonic_s()
+        return entry.expires_s - now_s < KEEP_SHARE * self._life.ttl_s and now_s >= entry.retry_s
 
     async def refresh(self, key: int) -> T | None:
         """Load the key whatever is in memory; joins a load under way. Raises as `get` does."""
@@ -271,12 +284,22 @@ class Cache(Generic[T]):
         return copy
 
     async def _from_store(self, key: int) -> bytes | None:
+        await self._take_turn()
         self._metrics.store_loads.inc()
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
                 return await self._source.load(key)
         except TimeoutError:
             raise DependencyDown("The catalog's store does not answer in time.", retry_after_s=1) from None
+        finally:
+            self._turns.release()
+
+    async def _take_turn(self) -> None:
+        try:
+            async with asyncio.timeout(TURN_TIMEOUT_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise DependencyDown("The catalog's store answers slower than it is asked.", retry_after_s=1) from None
 
     def _remember(self, key: int, copy: _Copy, cost_s: float, *, overtaken: bool) -> T:
         """Put a load's result into memory, where it is stale from the first if the load was overtaken."""

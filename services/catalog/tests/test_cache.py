@@ -15,6 +15,8 @@ from services.catalog.service.cache import (
     JITTER,
     LOAD_TIMEOUT_S,
     LOADS_RUNNING_MAX,
+    STORE_LOADS_RUNNING_MAX,
+    TURN_TIMEOUT_S,
 )
 from services.catalog.tests.place import ABSENT_S, LATE_S, STALE_S, TTL_S, Place, in_place
 
@@ -130,10 +132,47 @@ def test_too_many_different_loads_are_refused_and_a_refresh_is_put_off() -> None
         with pytest.raises(Overloaded):
             await place.cache.get(-1)
         assert await place.cache.get(0) == "first"
-        assert len(place.loads) == 1 + LOADS_RUNNING_MAX
-        await asyncio.gather(*running)
+        assert place.loads.count(0) == 1
+        await asyncio.gather(*running, return_exceptions=True)
 
     in_place(play)
+
+
+def test_of_many_different_loads_a_few_ask_the_store_at_once_and_those_that_wait_too_long_are_told() -> None:
+    async def play(place: Place) -> None:
+        asked = [asyncio.create_task(place.cache.get(key)) for key in range(100)]
+        await place.at(0.05)
+        assert len(place.loads) == STORE_LOADS_RUNNING_MAX
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert place.clock.monotonic_s() <= TURN_TIMEOUT_S + 2 * place.delay_s
+        assert answers.count("first") == len(place.loads) >= STORE_LOADS_RUNNING_MAX * TURN_TIMEOUT_S / place.delay_s
+        assert {type(answer) for answer in answers if answer != "first"} == {DependencyDown}
+
+    in_place(play)
+
+
+def test_what_is_missing_all_at_once_is_brought_by_a_store_that_serves_few_and_no_load_is_in_vain() -> None:
+    """Seat maps are two reads each; with all of them in line for the store's connections, every load ran out of time
+    after its first."""
+
+    class Narrow(Place):
+        connections = asyncio.Semaphore(8)
+
+        async def _load(self, key: int) -> bytes | None:
+            self.loads.append(key)
+            for _ in range(2):
+                async with self.connections:
+                    await self.clock.sleep(self.delay_s)
+            return self.value
+
+    async def play(place: Place) -> None:
+        keys = range(200)
+        for _ in range(10):
+            await asyncio.gather(*(place.cache.get(key) for key in keys), return_exceptions=True)
+        assert [key for key in keys if place.cache.peek(key) is None] == []
+        assert len(place.loads) == len(keys)
+
+    in_place(play, Narrow)
 
 
 @settings(max_examples=50)

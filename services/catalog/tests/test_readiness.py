@@ -115,6 +115,19 @@ def test_without_its_store_the_catalog_goes_on_telling_for_a_minute_and_stays_re
     in_scene(play, concert_ttl_s=20, schedule_ttl_s=20)
 
 
+def test_keeping_warm_tries_a_store_that_is_down_once_a_second_for_each_thing() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.publish(concert_body(*(schedule_body(number) for number in range(1, 21))))
+        await scene.clock.sleep(2)  # all of it is in memory and in the shared cache
+        scene.store.down = True
+        await scene.clock.sleep(25)  # past the time of all, with old copies in the shared cache
+        before = scene.store.loads
+        await scene.clock.sleep(10)
+        assert 0 < scene.store.loads - before <= 2 * 21 * 10
+
+    in_scene(play, concert_ttl_s=20, schedule_ttl_s=20)
+
+
 def test_a_shared_cache_that_hangs_or_is_down_is_not_noticed_by_readers() -> None:
     async def play(scene: Scene) -> None:
         for delay_s, down in ((1e6, False), (0.0, True)):
