@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-.PHONY: help run status kill pause resume restart reset load-venue rooms room refund dlq audit topics native up down test test-real test-containers image-check simulate mutants fuzz check format format-check lint types walls dashboards requirements
+.PHONY: help run status kill pause resume restart reset load-venue rooms room refund dlq audit topics native up down test test-real test-containers image-check load simulate mutants fuzz kills chaos chaos-results incident check format format-check lint types walls dashboards requirements
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -82,6 +82,16 @@ up: .venv/.run-stamp ## build the images, start docker-compose.yml and wait unti
 down: .venv/.run-stamp ## stop the containers; what they stored stays in its volumes
 	@$(CONTAINERS) down
 
+## Put load on a system (loadtest/README.md)
+
+# SECONDS counts only when it is given to this command: shells have a variable of that name of their own.
+load: .venv/.dev-stamp ## load a fresh system, audit it, plot it: PROFILE=spike ENGINE=k6 SCRIPT=file SECONDS=n USERS=n TARGET=url
+	@$(BIN)/python -m loadtest $(or $(PROFILE),load) $(if $(ENGINE),--engine "$(ENGINE)") $(if $(SCRIPT),--script "$(SCRIPT)") \
+	  $(if $(call said,SECONDS),--seconds "$(SECONDS)") $(if $(USERS),--users "$(USERS)") \
+	  $(if $(TARGET),--target "$(TARGET)") $(if $(TOKEN),--token "$(TOKEN)") $(if $(FOLDER),--folder "$(FOLDER)")
+
+said = $(findstring command,$(origin $(1)))
+
 ## Check the code
 
 test: .venv/.dev-stamp ## run every test that needs no container engine; name what was skipped: ARGS="…"
@@ -113,6 +123,19 @@ mutants: .venv/.dev-stamp ## leave one rule of the product out at a time, and se
 
 fuzz: .venv/.dev-stamp ## throw wrong input at a running system: BUDGET_S=300 SEED=n
 	@FUZZ_BUDGET_S=$(or $(BUDGET_S),300) FUZZ_SEED=$(or $(SEED),$$(date +%s)) $(BIN)/pytest tests/fuzz $(ARGS)
+
+kills: .venv/.dev-stamp ## kill, freeze and replace real processes under a sale: SEEDS=20 FIRST=0, E2E_BACKENDS=native
+	@KILLS_SEEDS=$(or $(SEEDS),1) KILLS_FIRST=$(or $(FIRST),0) $(BIN)/pytest tests/kills $(ARGS)
+
+incident: .venv/.dev-stamp ## expire the caches of 2,400 readers: off, cashews, ours; ARGS="--outage-s 12", 2 minutes at most
+	@$(BIN)/python -m loadtest.incident $(ARGS)
+
+chaos: .venv/.dev-stamp ## break a running system in every way of the matrix: EXPERIMENT=F4 SEEDS=20 FIRST=0 BACKENDS=native, or LIST=1
+	@$(BIN)/python -m loadtest.chaos $(if $(LIST),list,run --experiment "$(EXPERIMENT)" \
+	  --seeds $(or $(SEEDS),0) --first $(or $(FIRST),0))
+
+chaos-results: .venv/.dev-stamp ## write docs/chaos/results.md from the runs that were made
+	@$(BIN)/python -m loadtest.chaos report --table docs/chaos/results.md
 
 check: format-check lint types walls ## what CI runs: format, lint, types, import walls, the tests, the images
 	@$(MAKE) test

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,17 +17,28 @@ STARTUP_TIMEOUT_S = 120.0
 
 
 class FreshSystem:
-    """A fresh system of `make run` in a temporary state folder, for the time of a `with`."""
+    """A fresh system of `make run` in a temporary state folder, for the time of a `with`. Another command may start
+    it, where that behaves the same and takes the same verbs; `variables` is the environment in which they find it."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(
+        self, environment: dict[str, str], *, port: int = PORT, command: tuple[str, ...] = ("infra.local", "run")
+    ) -> None:
         self._environment = environment
+        self._port = port
+        self._command = command
 
     def __enter__(self) -> "FreshSystem":
         self._state = tempfile.TemporaryDirectory(prefix="stagedoor-bench-")
-        own = {"STATE_DIR": self._state.name, "PORT": str(PORT), "BROKER_URL": "", "STORE_URL": "", "REDIS_URL": ""}
-        self._variables = {**os.environ, **own, **self._environment}
+        own = {
+            "STATE_DIR": self._state.name,
+            "PORT": str(self._port),
+            "BROKER_URL": "",
+            "STORE_URL": "",
+            "REDIS_URL": "",
+        }
+        self.variables = {**os.environ, **own, **self._environment}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local", "run"], cwd=ROOT, env=self._variables,
+            [sys.executable, "-m", *self._command], cwd=ROOT, env=self.variables,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         give_up_s = time.monotonic() + STARTUP_TIMEOUT_S
@@ -54,6 +66,24 @@ class FreshSystem:
     def _processes(self) -> dict[str, psutil.Process]:
         listed = subprocess.run(
             [sys.executable, "-m", "infra.local", "status", "--json"],
-            cwd=ROOT, env=self._variables, capture_output=True, check=True, timeout=20,
+            cwd=ROOT, env=self.variables, capture_output=True, check=True, timeout=20,
         )  # fmt: skip
         return {row["name"]: psutil.Process(row["pid"]) for row in json.loads(listed.stdout)}
+
+
+def free_ports(count: int) -> int:
+    """The first of so many TCP ports in a row that nobody has, for a system beside other systems."""
+    for first in range(24_000 + os.getpid() % 200 * 40, 32_000, 20):
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+    raise SystemExit("no free ports for a system of its own")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
