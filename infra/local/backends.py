@@ -50,7 +50,8 @@ async def choose_backends(settings: LocalSettings, state: StateDir) -> Backends:
         children.append(mongo_child(jars, state.path / "mongo", ports["mongo"]))
     if "kafka" not in ports:
         return Backends(tuple(children), urls, before)
-    children.append(kafka_child(jars, state.path / "kafka", KafkaPorts(ports["kafka"], ports["kafka_controller"])))
+    kafka = KafkaPorts(ports["kafka"], ports["kafka_controller"], settings.kafka_advertised_port)
+    children.append(kafka_child(jars, state.path / "kafka", kafka))
     topics = _module("topics", ("infra.kafka", "topics"), {"BROKER_URL": broker_url}, TOPICS_S)
     return Backends(tuple(children), urls, before, after=(topics,))
 

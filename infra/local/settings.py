@@ -80,6 +80,11 @@ class LocalSettings:
         return self.environment.get("CLOCK_SKEW_S") or ("0" if alone else "2")
 
     @property
+    def kafka_advertised_port(self) -> int:
+        """Where the clients of this system's own Kafka are told to come: for what stands in front of it."""
+        return _integer(self.environment, "KAFKA_ADVERTISED_PORT", self.ports["kafka"], (1, 65535))
+
+    @property
     def store_identity(self) -> str:
         """What tells this store from another one. A store of the system's own is where STATE_DIR is, at any port."""
         return "native" if "mongo" in self.ports else self.store_url

@@ -52,10 +52,12 @@ _ASK_METADATA = struct.pack(">hhihi", _METADATA, _METADATA_VERSION, _CORRELATION
 
 @dataclass(frozen=True, slots=True)
 class KafkaPorts:
-    """Both on loopback."""
+    """All on loopback. Clients come to `advertised` once they know the broker: a proxy in front of it has to be named
+    there, or they go past it. None: the broker itself."""
 
     broker: int
     controller: int
+    advertised: int | None = None
 
 
 def kafka_url(port: int) -> str:
@@ -69,7 +71,7 @@ def kafka_child(jars: Jars, data: Path, ports: KafkaPorts) -> Child:
         **_SETTINGS,
         "controller.quorum.voters": f"1@{controller}",
         "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{broker}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{ports.advertised or ports.broker}",
         "log.dirs": str(data / "log"),
     }
     data.mkdir(mode=0o700, parents=True, exist_ok=True)

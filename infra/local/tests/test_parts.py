@@ -16,6 +16,8 @@ from infra.local.redis_server import find_redis_server
 from infra.local.settings import LocalSettings
 from infra.local.table import service_table
 from infra.local.tests.harness import until
+from infra.native.kafka_server import KafkaPorts, kafka_child
+from infra.native.provision import Jars
 from libs.common.contract import catalog
 from libs.common.errors import ConfigError
 from libs.common.messaging import opening
@@ -51,6 +53,16 @@ def test_native_backends_follow_port_unless_a_url_names_them(tmp_path: Path) -> 
     assert (named.broker_url, named.store_url) == ("kafka://k:9092", "mongodb://db/x")
     assert not {"kafka", "mongo"} & named.ports.keys()
     assert settings.store_identity == LocalSettings.from_environment({**native, "PORT": "9100"}).store_identity
+
+
+def test_clients_of_kafka_are_sent_to_what_stands_in_front_of_it(tmp_path: Path) -> None:
+    native = {"BACKENDS": "native", "PORT": "9000", "STATE_DIR": str(tmp_path)}
+    assert LocalSettings.from_environment(native).kafka_advertised_port == 9015
+    settings = LocalSettings.from_environment({**native, "KAFKA_ADVERTISED_PORT": "9999"})
+    kafka_child(Jars("java", tmp_path), tmp_path, KafkaPorts(9015, 9016, settings.kafka_advertised_port))
+    told = (tmp_path / "server.properties").read_text()
+    assert "\nlisteners=PLAINTEXT://127.0.0.1:9015," in told
+    assert "\nadvertised.listeners=PLAINTEXT://127.0.0.1:9999\n" in told
 
 
 def test_clocks_count_as_apart_where_more_than_one_process_decides() -> None:

@@ -1,0 +1,126 @@
+"""Disks that are full. A part of the running system's state is moved onto a small tmpfs, which is then filled.
+
+Nobody notices the move but by the restart of the processes that use the part: they are frozen while it is copied and
+killed afterwards, so nothing is written in between. Only what was moved can be filled: never the machine's own disk.
+"""
+
+import errno
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from infra.local.settings import ROOMS
+from libs.common.errors import ConfigError
+from loadtest.chaos.actions import place, processes
+from loadtest.chaos.actions.place import Needs
+
+PARTS = ("redis", "store", "logs")
+BALLAST = "ballast"
+BLOCK_BYTES = 1 << 16
+MOUNT_S = 10.0
+
+
+def needs() -> Needs:
+    """Root, and the mount command."""
+    return place.as_root() or ({} if shutil.which("mount") else {"mount": "there is no mount command on PATH"})
+
+
+def shrink(part: str, size_mb: int, state_dir: str = "") -> None:
+    """Move `redis`, `store` or `logs` onto a tmpfs of so many MB. Undo: `unshrink`."""
+    where = _folder(part, state_dir)
+    if where.is_mount():
+        raise ConfigError(f"{where} is on a disk of its own already; unshrink it first")
+    users = _users(part, state_dir)
+    try:
+        for name in users:
+            processes.pause(name, state_dir)
+        with tempfile.TemporaryDirectory(prefix="stagedoor-disk-") as draft:
+            _run("mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=0700", "tmpfs", draft)
+            try:
+                _copy(where, Path(draft))
+                _run("mount", "--bind", draft, str(where))
+            finally:
+                _run("umount", draft)
+    except (OSError, shutil.Error):
+        raise ConfigError(f"size_mb: what is in {where} does not fit into {size_mb} MB") from None
+    finally:
+        _start_anew(users, where.is_mount(), state_dir)
+
+
+def unshrink(part: str, state_dir: str = "") -> None:
+    """Move it back to where it was, with all that was written meanwhile; it may be moved back already."""
+    where = _folder(part, state_dir)
+    if not where.is_mount():
+        return
+    clear(part, state_dir)
+    users = _users(part, state_dir)
+    for name in users:
+        processes.pause(name, state_dir)
+    with tempfile.TemporaryDirectory(prefix="stagedoor-disk-") as draft:
+        _copy(where, Path(draft))
+        _run("umount", "--lazy", str(where))  # whoever has files open there is killed below
+        for old in where.iterdir():
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        _copy(Path(draft), where)
+    _start_anew(users, True, state_dir)
+
+
+def fill(part: str, state_dir: str = "") -> dict[str, int]:
+    """Write until nothing more fits; may be repeated when something was freed. Returns the bytes. Undo: `clear`."""
+    where = _folder(part, state_dir)
+    if not where.is_mount():
+        raise ConfigError(f"{where} is on the machine's own disk; shrink it first")
+    block, written = BLOCK_BYTES, 0
+    with (where / BALLAST).open("ab", buffering=0) as ballast:
+        while block:
+            try:
+                written += ballast.write(bytes(block))
+            except OSError as full:
+                if full.errno != errno.ENOSPC:
+                    raise
+                block //= 2
+    return {"bytes": written}
+
+
+def clear(part: str, state_dir: str = "") -> None:
+    """Make room again."""
+    (_folder(part, state_dir) / BALLAST).unlink(missing_ok=True)
+
+
+def _folder(part: str, state_dir: str) -> Path:
+    if part not in PARTS:
+        raise ConfigError(f"part: expected one of {', '.join(PARTS)} (given: {part!r})")
+    where = place.folder(state_dir) / part
+    if not where.is_dir():
+        raise ConfigError(f"{where} is not there: this system has no {part} of its own")
+    return where
+
+
+def _users(part: str, state_dir: str) -> list[str]:
+    """The processes with open files in that part; each one's output goes into its log."""
+    names = list(place.rows(state_dir))
+    if part == "store":
+        return [name for name in names if name.partition("-")[0] in ROOMS and not name.startswith("gateway")]
+    return names if part == "logs" else [part]
+
+
+def _start_anew(users: list[str], is_moved: bool, state_dir: str) -> None:
+    """With the files that are there now; or go on as before, when nothing was moved."""
+    for name in users:
+        if is_moved:
+            processes.kill(name, state_dir)
+        else:
+            processes.resume(name, state_dir)
+    for name in users:
+        processes.wait_ready(name, state_dir=state_dir)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MOUNT_S, check=False)
+    if done.returncode != 0:
+        raise ConfigError(f"{' '.join(command)}: {done.stderr.strip() or f'exit code {done.returncode}'}")
