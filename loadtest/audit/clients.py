@@ -132,18 +132,29 @@ def _in_order_of_arrival(history: Sequence[Call]) -> Check:
     check = Check("I11", "who joined after somebody had been answered stands behind them")
     joins = [(call, place) for call in history if call.path == JOIN and (place := _joined(call))]
     first = {place: call for call, place in reversed(joins)}
-    starts = sorted(first.items(), key=lambda join: join[1].sent_ms)
+    begun = _first_sendings(history)
+    starts = sorted((begun.get((call.user, call.key), call.sent_ms), place, call) for place, call in first.items())
     answered = sorted(first.items(), key=lambda join: join[1].answered_ms)
     last: dict[int, int] = {}
     position = 0
-    for (room, sequence), call in starts:
-        while position < len(answered) and answered[position][1].answered_ms < call.sent_ms:
+    for sent_ms, (room, sequence), call in starts:
+        while position < len(answered) and answered[position][1].answered_ms < sent_ms:
             before = answered[position][0]
             last[before[0]] = max(last.get(before[0], 0), before[1])
             position += 1
         told = f"{call}: place {sequence} of room {room} was given out after place {last.get(room, 0)}"
         check.expect(sequence > last.get(room, 0), told)
     return check
+
+
+def _first_sendings(history: Sequence[Call]) -> dict[tuple[int | None, str | None], int]:
+    """When the first join under each key was sent. One that was not answered, or refused for now, may well have given
+    out the place that a later sending is told."""
+    first: dict[tuple[int | None, str | None], int] = {}
+    for call in history:
+        if call.path == JOIN and call.key is not None:
+            first[call.user, call.key] = min(call.sent_ms, first.get((call.user, call.key), call.sent_ms))
+    return first
 
 
 def _joined(call: Call) -> tuple[int, int] | None:

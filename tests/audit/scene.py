@@ -31,13 +31,13 @@ from loadtest.audit.history import Call, read_history
 from loadtest.audit.looking import Seen, look
 from loadtest.audit.verdict import Check
 from loadtest.audit.world import Reader, Rules, World
+from loadtest.buying.history import History
 from services.catalog.repository import CONCERTS, SCHEDULES
 from services.queue.repository import JOINS, ROOMS, SESSIONS
 from services.reservation.repository.documents import BLOCKS, PAYMENT_KEYS, PLACES, RESERVATIONS
 from services.reservation.repository.tickets import TICKETS
 from services.wallet.repository import ENTRIES
 from tests.buyer import SEAT_PRICE, Buyer
-from tests.history import History
 from tests.system.one_loop import OneLoop, play
 
 COLLECTIONS: dict[str, tuple[Collection[Any], ...]] = {

@@ -91,6 +91,30 @@ def test_i11_a_place_behind_somebody_who_came_later(ground: Ground) -> None:
     assert ground.audit().names("I11", "place 1 of room 1 was given out after place 3")
 
 
+@pytest.mark.parametrize("first_status", [0, 503])
+def test_i11_a_place_given_out_at_an_earlier_sending_is_not_one_behind_somebody(
+    ground: Ground, first_status: int
+) -> None:
+    picks = call("POST", "/token/create", 201)
+    early = next(found for found in ground.calls() if picks(found))
+    place_2 = "10001000-0000-8002-9de3-6d00ac257c65"
+    in_between = {
+        **early,
+        "user": 9,
+        "key": "b",
+        "sent_ms": early["sent_ms"] + 10,
+        "answered_ms": early["sent_ms"] + 20,
+    }
+    in_between["body"] = {**early["body"], "uuid": place_2}
+    again = {**early, "key": "a", "sent_ms": early["sent_ms"] + 30, "answered_ms": early["sent_ms"] + 40}
+    claim = "place 1 of room 1 was given out after place 2"
+    ground.with_lines([in_between, again])
+    assert ground.audit().names("I11", claim)
+    unanswered = {**early, "key": "a", "answered_ms": early["sent_ms"] + 5, "status": first_status, "body": None}
+    ground.with_lines([unanswered, in_between, again])
+    assert not ground.audit().names("I11", claim)
+
+
 def test_i11_somebody_who_waits_behind_those_who_came_later(ground: Ground) -> None:
     picks = call("GET", "/token", 200)
     first = next(found for found in ground.calls() if picks(found))

@@ -25,7 +25,9 @@ PACE_S = 0.2
 """Between two purchases of a buyer, so that the seats outlast what is done to the system meanwhile."""
 
 PAUSE_S = 0.1
-INSIST_S = 60.0
+INSIST_S = 120.0
+"""Of a buyer: longer than anything is stopped for, and than what comes to rest after it."""
+
 NOT_YET = Answered(503, {}, b"")
 FINAL = frozenset({"CONFIRMED", "CANCELLED", "EXPIRED", "REFUNDED"})
 
@@ -133,7 +135,7 @@ class Sale:
 
     async def _buy(self, buyer: Buyer, schedule: int, seat: int) -> None:
         key = f"{buyer.user}-{schedule}-{seat}"
-        held = await _insist(lambda: buyer.hold(schedule, [seat], key=f"hold-{key}"), {201})
+        held = await insist(lambda: buyer.hold(schedule, [seat], key=f"hold-{key}"), {201})
         purchase = Purchase(buyer, schedule, seat, held.json["id"])
         self.purchases.append(purchase)
 
@@ -143,17 +145,20 @@ class Sale:
             return answer
 
         # 409: it expired, or was called off while the outcome was out. The account afterwards says which.
-        paid = await _insist(pay, {200, 202, 409})
+        paid = await insist(pay, {200, 202, 409})
         purchase.paid = paid.status == 200
         if paid.status == 202:
-            await self._await_outcome(purchase)
+            await await_outcome(purchase)
 
-    async def _await_outcome(self, purchase: Purchase) -> None:
-        async def look() -> Answered:
-            reply = await purchase.buyer.reservation(purchase.reservation)
-            return reply if reply.status != 200 or reply.json["status"] in FINAL else NOT_YET
 
-        purchase.paid = (await _insist(look, {200})).json["status"] == "CONFIRMED"
+async def await_outcome(purchase: Purchase) -> None:
+    """Ask until the reservation is at its end, and note whether it is paid for."""
+
+    async def look() -> Answered:
+        reply = await purchase.buyer.reservation(purchase.reservation)
+        return reply if reply.status != 200 or reply.json["status"] in FINAL else NOT_YET
+
+    purchase.paid = (await insist(look, {200})).json["status"] == "CONFIRMED"
 
 
 async def _ledger(buyer: Buyer) -> AsyncIterator[dict[str, Any]]:
@@ -169,7 +174,7 @@ async def _ledger(buyer: Buyer) -> AsyncIterator[dict[str, Any]]:
         before = f"&before={reply.json['nextBefore']}"
 
 
-async def _insist(send: Callable[[], Awaitable[Answered]], wanted: set[int]) -> Answered:
+async def insist(send: Callable[[], Awaitable[Answered]], wanted: set[int]) -> Answered:
     """Send until the answer is one of `wanted`. One that is neither that nor "not now" fails the test."""
     deadline_s = time.monotonic() + INSIST_S
     last: object = None
@@ -179,12 +184,12 @@ async def _insist(send: Callable[[], Awaitable[Answered]], wanted: set[int]) -> 
         except (aiohttp.ClientError, TimeoutError) as lost:  # nothing is known about what became of the request
             last = lost
         else:
-            if not _is_not_now(answer):
+            if not is_not_now(answer):
                 assert answer.status in wanted, answer.body
                 return answer
         await asyncio.sleep(PAUSE_S)
     raise AssertionError(f"no answer in {wanted} within {INSIST_S:g} s; the last: {last}")
 
 
-def _is_not_now(answer: Answered) -> bool:
+def is_not_now(answer: Answered) -> bool:
     return answer.status in (429, 503) or (answer.status == 409 and answer.code == "REQUEST_IN_PROGRESS")

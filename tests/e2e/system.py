@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from tests.history import History
+from loadtest.buying.history import History
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = os.environ.get("E2E_BACKENDS", "embedded")
@@ -103,6 +103,13 @@ class RunningSystem:
     def kill(self) -> None:
         """End the supervisor as a crash would."""
         self._process.kill()
+        self._ended()
+
+    def crash(self) -> None:
+        """End the supervisor and all that it runs at the same moment, as a machine that loses its power."""
+        group = os.getpgid(next(row["pid"] for row in self.status().values() if row["pid"]))
+        self._process.kill()
+        os.killpg(group, signal.SIGKILL)
         self._ended()
 
     def _audited(self) -> "subprocess.CompletedProcess[str]":

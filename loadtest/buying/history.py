@@ -1,15 +1,24 @@
 """What clients saw, written down for the auditor: `loadtest/audit/README.md` has the format."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from libs.common.ids import fingerprint
-from libs.common.testing.app_client import Answered
 
 BODY_BYTES_MAX = 4_096
 """Longer answers are seat maps, which promise nobody anything."""
+
+
+class Answer(Protocol):
+    """The part of an answer that is kept."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def body(self) -> bytes: ...
 
 
 class History:
@@ -19,7 +28,7 @@ class History:
         self.lines: list[bytes] = []
 
     def add(
-        self, method: str, path: str, sent: Any, headers: Mapping[str, str], times_ms: tuple[int, int], reply: Answered
+        self, method: str, path: str, sent: Any, headers: Mapping[str, str], times_ms: tuple[int, int], reply: Answer
     ) -> None:
         """`sent` is the JSON that was sent, None where there was none; `times_ms` when that was and when it was
         answered."""
