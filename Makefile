@@ -127,6 +127,12 @@ fuzz: .venv/.dev-stamp ## throw wrong input at a running system: BUDGET_S=300 SE
 kills: .venv/.dev-stamp ## kill, freeze and replace real processes under a sale: SEEDS=20 FIRST=0, E2E_BACKENDS=native
 	@KILLS_SEEDS=$(or $(SEEDS),1) KILLS_FIRST=$(or $(FIRST),0) $(BIN)/pytest tests/kills $(ARGS)
 
+overload: .venv/.dev-stamp ## offer a fresh system four times what it can do, for SECONDS=60; 3 minutes
+	@$(BIN)/python -m loadtest.overload $(if $(call said,SECONDS),--seconds "$(SECONDS)")
+
+nightly: .venv/.dev-stamp ## run all that takes long, one after another, and tell what passed; a night
+	@$(BIN)/python -m tests.nightly
+
 incident: .venv/.dev-stamp ## expire the caches of 2,400 readers: off, cashews, ours; ARGS="--outage-s 12", 2 minutes at most
 	@$(BIN)/python -m loadtest.incident $(ARGS)
 

@@ -23,18 +23,23 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.routes import add_documentation, add_routes
 from services.gateway.service.door import Door
 from services.gateway.service.forwarding import Forwarder
+from services.gateway.service.gates import Gates
 from services.gateway.service.guarded import Chance, GuardedUpstream
 from services.gateway.service.limits import RateLimit, Slots
 from services.gateway.service.lines import LineTable
+from services.gateway.service.pressure import Pressure
 from services.gateway.service.queue_client import QueueClient
-from services.gateway.service.route_table import forwarded_routes
+from services.gateway.service.route_table import PUBLIC_OPERATIONS, forwarded_routes
 from services.gateway.service.sessions import SessionTable
+from services.gateway.service.turnstile import Turnstile
 from services.gateway.service.visits import Visits
 from services.gateway.service.waiting import Waiting
 from services.gateway.settings import GatewaySettings
 
 HEALTHZ_TIMEOUT_S = 0.4
 HTTP_OK = 200
+
+TURNSTILE = web.AppKey("turnstile", Turnstile)
 
 logger = log.get_logger(__name__)
 
@@ -61,11 +66,14 @@ def create_app(
     metrics.watch_tables(lines.age_s, lambda: len(sessions))
     visits = Visits(sessions, queue, clock, metrics)
     slots = Slots(settings.in_flight_max, metrics)
+    gates = Gates(settings.in_flight_max, clock, metrics.shed)
     limit = RateLimit(settings.rate_per_client_per_s, settings.rate_burst, clock, metrics.limited["client"])
     codec = TicketCodec.from_settings(settings.ticket_keys, settings.ticket_signing_key)
     door = Door(codec, _static_tokens(settings), visits, lines, limit=limit, metrics=metrics)
     join_limit = RateLimit(settings.joins_per_address_per_s, settings.joins_burst, clock, metrics.limited["join"])
-    waiting = Waiting(door, visits, lines, queue, slots=slots, join_limit=join_limit, pace=settings.pace, chance=chance)
+    waiting = Waiting(
+        door, visits, lines, queue, slots=slots, gates=gates, join_limit=join_limit, pace=settings.pace, chance=chance
+    )
 
     async def on_line_gap() -> None:
         await lines.read()
@@ -85,7 +93,8 @@ def create_app(
     app[HEALTH].watch("line", lines.ping)
     for upstream in upstreams.values():
         app[HEALTH].watch(upstream.name, _ping(upstream), at_first=True)
-    add_routes(app, waiting, Forwarder(door, guarded, slots), forwarded_routes(settings.pay_wait_s))
+    app[TURNSTILE] = Turnstile(PUBLIC_OPERATIONS, slots, gates, Pressure(clock), metrics)
+    add_routes(app, waiting, Forwarder(door, guarded, slots, gates), forwarded_routes(settings.pay_wait_s))
     add_documentation(app)
     # The rooms are read after listening has begun, so that no tick falls between the two.
     run_in(app, *upstreams.values(), bus, consumers, *cycles(lines, sessions, clock, metrics))

@@ -45,11 +45,16 @@ class GatewayMetrics(CommonMetrics):
         self.in_flight = Gauge("stagedoor_gateway_in_flight_requests", "Requests that hold a slot", registry=registry)
         shed = Counter(
             "stagedoor_gateway_shed_requests_total",
-            "Requests refused for want of a slot",
+            "Requests refused because too much is asked at once",
             ["priority"],
             registry=registry,
         )
         self.shed = {priority: shed.labels(priority.name.lower()) for priority in Priority}
+        self.pressure = Gauge(
+            "stagedoor_gateway_pressure_level",
+            "How much more is asked of this process than it can answer, from 0 to 1",
+            registry=registry,
+        )
         limited = Counter(
             "stagedoor_gateway_limited_requests_total", "Requests refused by a rate limit", ["limit"], registry=registry
         )
@@ -69,6 +74,6 @@ class GatewayMetrics(CommonMetrics):
         }
 
     def watch_tables(self, line_age_s: Callable[[], float], session_count: Callable[[], int]) -> None:
-        """Read both figures whenever somebody scrapes, which is cheaper than keeping them up to date."""
+        """Read these figures whenever somebody scrapes, which is cheaper than keeping them up to date."""
         self._line_age.set_function(line_age_s)
         self._sessions.set_function(session_count)

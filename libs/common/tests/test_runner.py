@@ -15,7 +15,7 @@ from libs.common.system import SystemClock
 from libs.common.web import runner as serving_runner
 from libs.common.web.app import base_app
 from libs.common.web.reading import whole_body
-from libs.common.web.runner import Runner
+from libs.common.web.runner import Refuse, Runner, is_whole
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
 BODY_TIMEOUT_S = 0.2
@@ -23,7 +23,7 @@ ENVELOPE = {"type", "title", "status", "detail", "instance", "code", "traceId"}
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[int]:
+async def listening(refuse: Refuse | None = None) -> AsyncIterator[int]:
     """The port of an app that echoes bodies, and answers `/large` with more than sockets hold."""
 
     async def echo(request: web.Request) -> web.Response:
@@ -35,16 +35,16 @@ async def listening() -> AsyncIterator[int]:
     app = base_app(ServiceSettings(port=1), SystemClock(), CommonMetrics("toy"))
     app.router.add_post("/echo", echo)
     app.router.add_get("/large", large)
-    runner = Runner(app, keepalive_s=15, shutdown_s=1)
+    runner = Runner(app, keepalive_s=15, shutdown_s=1, refuse=refuse)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0][1]
     await runner.cleanup()
 
 
-async def told(*pieces: bytes, hangs_up: bool = False) -> bytes:
+async def told(*pieces: bytes, hangs_up: bool = False, refuse: Refuse | None = None) -> bytes:
     """All that a connection says until it is closed at the other end; each piece is sent after the last was read."""
-    async with listening() as port, asyncio.timeout(10):
+    async with listening(refuse) as port, asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for piece in pieces:
             writer.write(piece)
@@ -136,3 +136,70 @@ async def until_reset(writer: asyncio.StreamWriter) -> None:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         await writer.drain()
         await asyncio.sleep(0.1)
+
+
+# Refused before it is parsed
+
+GET = b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+NO_ROOM = b"HTTP/1.1 503 No room\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+LEAVE = b"Connection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GET,
+        POST,
+        GET[:-2] + b"Connection: keep-alive\r\n\r\n",
+        GET[:-2] + LEAVE,
+        POST.replace(b"Content-L", b"cOnTENT-l"),
+    ],
+)
+def test_one_plain_request_is_whole(data: bytes) -> None:
+    assert is_whole(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GET[:-1],
+        GET + GET,
+        POST[:-1],
+        POST + b"x",
+        GET.replace(b"\r\n", b"\n"),
+        GET.replace(b"Host", b"A: b\nHost"),
+        POST.replace(b"Content-Length: 2", b"Content-Length : 2"),
+        POST.replace(b"Content-Length: 2", b"Content-Length: 2\r\nContent-Length: 2"),
+        POST.replace(b"Content-Length: 2", b"Content-Length: +2"),
+        POST.replace(b"Content-Length: 2", b"Transfer-Encoding: chunked"),
+        POST.replace(b"Content-Length", b"X: y\r\n Content-Length"),
+        GET.replace(b"Host", b"Expect: 100-continue\r\nHost"),
+        GET.replace(b"Host", b"Connection: Upgrade\r\nUpgrade: websocket\r\nHost"),
+    ],
+)
+def test_what_two_readers_could_read_differently_is_not_whole(data: bytes) -> None:
+    assert not is_whole(data)
+
+
+async def test_a_request_is_refused_without_reaching_the_app_and_the_connection_goes_on() -> None:
+    refused: list[bytes] = []
+
+    def refuse(request: bytes) -> bytes | None:
+        refused.append(request)
+        return NO_ROOM if len(refused) < 3 else None
+
+    said = await told(POST, POST, POST[:-4] + LEAVE + b"hi", refuse=refuse)
+    assert said.startswith(NO_ROOM * 2 + b"HTTP/1.1 200 OK\r\n")
+    assert said.endswith(b"\r\n\r\nhi")
+
+
+async def test_a_refused_client_that_asked_to_be_let_go_is() -> None:
+    assert await told(GET[:-2] + LEAVE, refuse=lambda _: NO_ROOM) == NO_ROOM
+
+
+async def test_nobody_is_asked_about_requests_that_come_in_pieces_or_several_at_once() -> None:
+    for pieces in ((POST[:20], POST[20:]), (POST + POST,)):
+        said = await told(*pieces, HEAD + b"Content-Length: 2\r\n" + LEAVE + b"ho", refuse=lambda _: NO_ROOM)
+        assert b"503" not in said
+        assert said.endswith(b"ho")

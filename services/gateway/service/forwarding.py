@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from libs.common.web.idempotency import HEADER, MADE_HEADER, check_key, new_key
 from libs.common.web.upstream import Reply
 from services.gateway.service.door import Door
+from services.gateway.service.gates import Gates
 from services.gateway.service.guarded import GuardedUpstream
 from services.gateway.service.limits import Slots
 from services.gateway.service.route_table import Route
@@ -30,10 +31,11 @@ class Incoming:
 class Forwarder:
     """Sends requests to the services behind the gateway. The trace is passed on by the upstream client itself."""
 
-    def __init__(self, door: Door, upstreams: Mapping[str, GuardedUpstream], slots: Slots) -> None:
+    def __init__(self, door: Door, upstreams: Mapping[str, GuardedUpstream], slots: Slots, gates: Gates) -> None:
         self._door = door
         self._upstreams = upstreams
         self._slots = slots
+        self._gates = gates
 
     async def forward(self, route: Route, incoming: Incoming) -> Reply:
         """The reply of the service, whatever its status. Raises what the door raises, InvalidField for an unusable key,
@@ -48,6 +50,9 @@ class Forwarder:
                     headers[HEADER], headers[MADE_HEADER] = new_key(), "1"
                 else:
                     headers[HEADER] = check_key(incoming.key)
-            return await self._upstreams[operation.room].call(
-                operation.method, incoming.path, headers=headers, body=incoming.body, timeout_s=route.timeout_s
+            upstream, gate = self._upstreams[operation.room], self._gates.of(operation.room, operation.priority)
+            return await gate.let_through(
+                lambda: upstream.call(
+                    operation.method, incoming.path, headers=headers, body=incoming.body, timeout_s=route.timeout_s
+                )
             )

@@ -1,7 +1,7 @@
 """What is refused early, so that what is let in is answered in time: too many at once, and too many from one client.
 
 Both are counted in this process only. Two gateways let a client have twice its rate, which is the lesser evil: a
-shared counter would put a call to Redis before every request.
+shared counter would put a call to Redis before every request. How many calls one service is given is in `gates.py`.
 """
 
 from collections import OrderedDict
@@ -27,16 +27,16 @@ class Slots:
     def __init__(self, in_flight_max: int, metrics: GatewayMetrics) -> None:
         self.in_flight = 0
         self._doors = {
-            priority: _SlotDoor(self, max(1, int(in_flight_max * SHARES[priority])), metrics.shed[priority])
+            priority: SlotDoor(self, max(1, int(in_flight_max * SHARES[priority])), metrics.shed[priority])
             for priority in Priority
         }
         metrics.in_flight.set_function(lambda: self.in_flight)
 
-    def of(self, priority: Priority) -> "_SlotDoor":
+    def of(self, priority: Priority) -> "SlotDoor":
         return self._doors[priority]
 
 
-class _SlotDoor:
+class SlotDoor:
     """Lets one class in. Made once and entered by every request, because one object per request adds up."""
 
     def __init__(self, slots: Slots, in_flight_max: int, shed: Counter) -> None:
@@ -44,9 +44,17 @@ class _SlotDoor:
         self._in_flight_max = in_flight_max
         self._shed = shed
 
+    @property
+    def is_full(self) -> bool:
+        return self._slots.in_flight >= self._in_flight_max
+
+    def note_refusal(self) -> None:
+        """Somebody was turned away because the slots are full."""
+        self._shed.inc()
+
     def __enter__(self) -> None:
-        if self._slots.in_flight >= self._in_flight_max:
-            self._shed.inc()
+        if self.is_full:
+            self.note_refusal()
             raise Overloaded("Too many requests are being worked on; try again in a moment.", retry_after_s=1)
         self._slots.in_flight += 1
 

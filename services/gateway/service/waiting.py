@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from libs.common.contract.operation import Priority
-from libs.common.contract.queue import JoinRequest
+from libs.common.contract.queue import JOIN, JoinRequest
 from libs.common.errors import Problem
 from libs.common.tickets import Ticket
 from libs.common.web.idempotency import IdempotencyKey
 from services.gateway.domain import Line, Pace, Place, ended_place, front_place, inside_place, waiting_place
 from services.gateway.service.door import Door
+from services.gateway.service.gates import Gates
 from services.gateway.service.guarded import Chance
 from services.gateway.service.limits import RateLimit, Slots
 from services.gateway.service.lines import LineTable
@@ -39,6 +40,7 @@ class Waiting:
         queue: QueueClient,
         *,
         slots: Slots,
+        gates: Gates,
         join_limit: RateLimit,
         pace: Pace,
         chance: Chance,
@@ -48,6 +50,7 @@ class Waiting:
         self._lines = lines
         self._queue = queue
         self._slot = slots.of(Priority.POLL)
+        self._gate = gates.of(JOIN.room, JOIN.priority)
         self._join_limit = join_limit
         self._pace = pace
         self._chance = chance
@@ -56,7 +59,7 @@ class Waiting:
         """Take a place in line. Raises RoomNotFound, RoomClosed, RateLimited, Overloaded, DependencyDown."""
         self._join_limit.take(address)
         with self._slot:
-            joined = await self._queue.issue(request, key)
+            joined = await self._gate.let_through(lambda: self._queue.issue(request, key))
             ticket = Ticket(joined.ticket, joined.room, joined.sequence)
             try:
                 place = await self._place(ticket)
