@@ -19,7 +19,7 @@ from loadtest.overload.figures import (
 
 REFUSED_P99_MS_MAX, GOODPUT_SHARE_MIN, NORMAL_S_MAX = 50.0, 0.9, 5.0
 PEAK_FOUND_SHARE_MAX = 1.3
-"""More goodput than this under too much means that the search ended too early, as it does where others use the machine."""
+"""More goodput than this under too much: the search ended too early, as it does where others use the machine."""
 
 ONSET_S = 2.0
 """In which the gateway finds out; told apart, and counted."""
@@ -44,7 +44,7 @@ def bounds(outcome: Outcome, offences: int | None) -> list[Bound]:
     later_ms = refused_p99_ms(outcome.overload, ONSET_S)
     normal_s = seconds_until_normal(outcome.after, outcome.before)
     return [
-        Bound(f"goodput at least {GOODPUT_SHARE_MIN:.0%} of the peak", f"{share:.0%}", GOODPUT_SHARE_MIN <= share),
+        Bound(f"goodput at least {GOODPUT_SHARE_MIN:.0%} of the peak", f"{share:.0%}", share >= GOODPUT_SHARE_MIN),
         Bound("the peak was found", f"{outcome.peak_per_s:,.0f}/s", share <= PEAK_FOUND_SHARE_MAX),
         # Not "more than": where nobody was refused, nobody was refused late.
         Bound(

@@ -1,0 +1,150 @@
+"""The experiments: Chaos Toolkit files, and what each of them says about itself in the extension `stagedoor`.
+
+A file is an ordinary experiment (hypothesis, method, rollbacks). What one run of it needs beside that (on which system,
+with which settings, what is drawn from the seed, what it is judged by) stands in its extension, as `Terms`.
+"""
+
+import importlib
+import random
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from libs.common.errors import ConfigError
+
+FOLDER = Path(__file__).with_name("experiments")
+EXTENSION = "stagedoor"
+ACTIONS = "loadtest.chaos.actions."
+WIRED = frozenset({"toxics", "clock", "partition"})
+"""Modules of actions that need the proxy on every wire, or a clock of its own for every process."""
+
+Values = dict[str, Any]
+
+
+class Variant(BaseModel):
+    """One way to run an experiment: values for its `${names}`, and settings of the system."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    values: Values = {}
+    environment: dict[str, str] = {}
+
+
+class Terms(BaseModel):
+    """What a run of an experiment needs, and what it is judged by. Times in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["stagedoor"]
+    fault: str = Field(pattern=r"^F\d{1,2}$", description="the row of the fault matrix")
+    expected: str = Field(min_length=10, description="what the matrix promises, in a sentence")
+    backends: tuple[Literal["embedded", "native"], ...] = ("embedded",)
+    environment: dict[str, str] = Field({}, description="settings of the system, beside the usual ones")
+    variants: tuple[Variant, ...] = Field((Variant(),), min_length=1, description="taken in turn, seed by seed")
+    shuffled: dict[str, list[str]] = Field({}, description="name: a list; name_1, name_2 … in an order of the seed")
+    uniform: dict[str, tuple[float, float]] = Field({}, description="name: a number of the seed between two")
+    recovery_s: float = Field(5.0, gt=0, description="from the end of the fault until all is as before")
+    recovers_after: tuple[str, ...] = Field(
+        (), description="the actions that end a fault; none: the last of the method"
+    )
+    refuses: str = Field("", description="why people may have to give up while it lasts; empty: they may not")
+    untrue: dict[str, str] = Field({}, description="claims of the auditor that the fault itself makes untrue: why")
+    watch_s: float = Field(8.0, gt=0, le=60, description="how long the load goes on after the fault")
+    pairs: bool = Field(True, description="may be one of two faults at a time")
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A file and its terms."""
+
+    path: Path
+    content: dict[str, Any]
+    terms: Terms
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def modules(self) -> list[str]:
+        """What its activities are from."""
+        found = {activity["provider"]["module"] for activity in self.activities if "provider" in activity}
+        return sorted(found)
+
+    @property
+    def activities(self) -> Iterator[dict[str, Any]]:
+        yield from self.content["steady-state-hypothesis"]["probes"]
+        yield from self.content["method"]
+        yield from self.content.get("rollbacks", [])
+
+    @property
+    def is_wired(self) -> bool:
+        """True when it needs a system whose every wire goes through the proxy."""
+        return bool({module.removeprefix(ACTIONS) for module in self.modules} & WIRED)
+
+    def variant(self, seed: int) -> Variant:
+        return self.terms.variants[seed % len(self.terms.variants)]
+
+    def draw(self, seed: int) -> Values:
+        """Every value of a run; the same for the same seed."""
+        chance = random.Random(f"{self.name}/{seed}")  # noqa: S311 (repeatable, which is the point)
+        drawn: Values = {"seed": seed}
+        for name, items in self.terms.shuffled.items():
+            order = chance.sample(items, len(items))
+            drawn |= {f"{name}_{place}": item for place, item in enumerate(order, 1)}
+        drawn |= {name: round(chance.uniform(*bounds), 2) for name, bounds in self.terms.uniform.items()}
+        return {**drawn, **self.variant(seed).values}
+
+    def prepared(self, values: Values) -> dict[str, Any]:
+        """The experiment as Chaos Toolkit runs it, with these values for its `${names}`."""
+        content = deepcopy(self.content)
+        content["configuration"] = {**content.get("configuration", {}), **values}
+        return content
+
+    def missing(self) -> dict[str, str]:
+        """What the machine lacks for its actions: name → why."""
+        found: dict[str, str] = {}
+        for module in self.modules:
+            if module.startswith(ACTIONS):
+                found |= importlib.import_module(module).needs()
+        return found
+
+
+def read(path: Path) -> Experiment:
+    """Raises ConfigError, naming the file and what is wrong with it."""
+    try:
+        content = yaml.safe_load(path.read_text())
+        extensions: Mapping[str, Any] = {each["name"]: each for each in content["extensions"]}
+        return Experiment(path, content, Terms.model_validate(extensions[EXTENSION]))
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        raise ConfigError(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as wrong:
+        raise ConfigError(f"{path.name}: not an experiment with an extension {EXTENSION}: {wrong!r}") from None
+
+
+def all_experiments() -> list[Experiment]:
+    """In the order of the matrix."""
+    found = [read(path) for path in FOLDER.glob("*.yaml")]
+    return sorted(found, key=lambda each: (int(each.terms.fault[1:]), each.name))
+
+
+def chosen(wanted: str) -> list[Experiment]:
+    """By row (`F4`), by the name of a file or its path, or all for an empty word; commas between several.
+
+    Raises ConfigError.
+    """
+    words = [word.strip() for word in wanted.split(",") if word.strip()]
+    named = [read(Path(word)) for word in words if word.endswith(".yaml")]
+    words = [word for word in words if not word.endswith(".yaml")]
+    known = all_experiments()
+    found = named + [each for each in known if not (words or named) or {each.name, each.terms.fault} & set(words)]
+    strange = [word for word in words if not any(word in (each.name, each.terms.fault) for each in known)]
+    if strange:
+        raise ConfigError(f"EXPERIMENT: there is no {', '.join(strange)}; make chaos LIST=1 names all")
+    return found

@@ -1,0 +1,291 @@
+"""One run of one experiment: a system, a crowd on it, the fault, and the judgement.
+
+    system up ── crowd ── steady? ── method (the fault) ── steady? ── rollbacks ── watch ── crowd ends ── audit ── down
+                └ as it was before                                                └ until all is as before
+
+Chaos Toolkit makes the experiment; `Notes` keeps the moments at which its actions began and ended, on the clock of the
+crowd, so that what people saw can be told as before, during and after.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaoslib.exceptions import ChaosException
+from chaoslib.experiment import ensure_experiment_is_valid, run_experiment
+from chaoslib.run import RunEventHandler
+
+from infra.local.settings import LocalSettings
+from libs.common.errors import ConfigError
+from loadtest.audit.doors.ports import CannotRead
+from loadtest.buying.crowd import Crowd
+from loadtest.chaos import figures, verdict
+from loadtest.chaos.files import Experiment, Values
+from loadtest.chaos.load import Load
+from loadtest.chaos.probes import NotSteady, audit
+from loadtest.chaos.resources import Used, grown, used
+from loadtest.chaos.settling import settled_s
+from loadtest.chaos.target import Target, fresh, named, skipped
+from loadtest.chaos.verdict import Judged
+
+WARM_UP_S = 5.0
+"""The crowd before anything is done: what it sees is how things were before."""
+
+REST_S, REST_PAUSE_S = 80.0, 0.5
+"""A service ends an idle connection of another one after 75 s."""
+
+PAY_DEADLINE_USUAL_S = "30"
+ALWAYS_TAKE_BACK = {"runtime": {"rollbacks": {"strategy": "always"}}}
+"""By default the library leaves a fault as it is when the steady state was not met."""
+
+HELD, BROKEN, SKIPPED = "held", "broken", "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a run, as the report takes it; all of it goes into JSON. Seconds count from the crowd's arrival."""
+
+    experiment: str
+    fault: str
+    title: str
+    expected: str
+    backends: str
+    seed: int
+    values: Values
+    result: str
+    why: str = ""
+    judged: list[dict[str, Any]] = field(default_factory=list)
+    errors: dict[str, int] = field(default_factory=dict)
+    people: dict[str, Any] = field(default_factory=dict)
+    series: list[dict[str, Any]] = field(default_factory=list)
+    marks: list[tuple[float, str]] = field(default_factory=list)
+    resources: dict[str, Any] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
+    took_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}-{self.backends}-{self.seed}"
+
+
+def run(experiment: Experiment, seed: int) -> Run:
+    """Make one run. Raises ConfigError only for settings that name no system."""
+    backends = os.environ.get("BACKENDS") or "embedded"
+    drawn = experiment.draw(seed)
+    terms, began_s = experiment.terms, time.monotonic()
+    about = {
+        "experiment": experiment.name,
+        "fault": terms.fault,
+        "title": experiment.content["title"],
+        "expected": terms.expected,
+        "backends": backends,
+        "seed": seed,
+        "values": drawn,
+    }
+    why = skipped(experiment, backends)
+    if why:
+        return Run(**about, result=SKIPPED, why=why)
+    with _system(experiment, seed) as target:
+        made = Attempt(experiment, drawn, target).made()
+    result = HELD if verdict.holds(made["rows"]) else BROKEN
+    judged = [row.as_json() for row in made.pop("rows")]
+    return Run(**about, result=result, judged=judged, **made, took_s=round(time.monotonic() - began_s, 1))
+
+
+def _system(experiment: Experiment, seed: int) -> AbstractContextManager[Target]:
+    if os.environ.get("TARGET"):
+        return named()
+    variant = experiment.variant(seed)
+    own = {name: value for name in ("COPIES",) if (value := os.environ.get(name))}
+    return fresh(experiment, {**experiment.terms.environment, **own, **variant.environment})
+
+
+class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
+    """When each action of the method began and ended, by its name (monotonic seconds)."""
+
+    def __init__(self) -> None:
+        self.method = False
+        self.began: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
+
+    def start_method(self, *_: Any) -> None:
+        self.method = True
+
+    def method_completed(self, *_: Any) -> None:
+        self.method = False
+
+    def start_activity(self, activity: Any) -> None:
+        if self.method and activity["type"] == "action":
+            self.began.setdefault(activity["name"], time.monotonic())
+
+    def activity_completed(self, activity: Any, *_: Any) -> None:
+        if activity["name"] in self.began and self.method:
+            self.ended[activity["name"]] = time.monotonic()
+
+    def fault(self, ends: tuple[str, ...]) -> figures.Fault:
+        """Nothing at all, now, where no action was reached."""
+        now_s = time.monotonic()
+        last_s = max(self.ended.values(), default=now_s)
+        moments = [self.ended[name] for name in ends if name in self.ended]
+        return figures.Fault(min(self.began.values(), default=now_s), last_s, moments or [last_s])
+
+
+@dataclass
+class Attempt:
+    """The parts of a run that need its system."""
+
+    experiment: Experiment
+    drawn: Values
+    target: Target
+
+    def made(self) -> dict[str, Any]:
+        """The fields of a `Run` that its system gives, and `rows` of what is judged."""
+        load = Load(self.target.urls, self.target.token, self.target.scene, self.drawn["seed"])
+        self._began_s, self._began_ms = time.monotonic(), time.time_ns() // 1_000_000
+        load.start()
+        try:
+            time.sleep(WARM_UP_S)
+            before = self._used()
+            notes = Notes()
+            journal = self._journal(notes)
+            fault = notes.fault(self.experiment.terms.recovers_after)
+            time.sleep(max(0.0, fault.ended_s + self.experiment.terms.watch_s - time.monotonic()))
+            watched_s = time.monotonic()
+        finally:
+            crowd = load.end()
+        audited, why_not = self._audited(crowd)
+        after = self._rested(before)
+        rows = self._judge(journal, crowd, fault, watched_s)
+        rows += verdict.audited(audited, self.experiment.terms.untrue, why_not)
+        rows += _leaks(before, after)
+        return {
+            "rows": rows,
+            "errors": figures.errors_by_kind(crowd.client.seen),
+            "people": self._people_json(crowd, fault),
+            "series": [asdict(each) for each in figures.seconds(crowd.client.seen, self._began_s)],
+            "marks": self._marks(notes),
+            "resources": {
+                name: [asdict(before[name]), asdict(used_)] for name, used_ in after.items() if name in before
+            },
+            "unchecked": [f"{each['invariant']}: {each['why']}" for each in (audited or {}).get("unchecked", [])],
+        }
+
+    def _journal(self, notes: Notes) -> dict[str, Any]:
+        content = self.experiment.prepared(self.drawn)
+        try:
+            ensure_experiment_is_valid(content)
+            journal: dict[str, Any] = run_experiment(content, settings=ALWAYS_TAKE_BACK, event_handlers=[notes])
+        except ChaosException as wrong:
+            raise ConfigError(f"{self.experiment.path.name}: {wrong}") from None
+        return journal
+
+    def _judge(self, journal: Mapping[str, Any], crowd: Crowd, fault: figures.Fault, watched_s: float) -> list[Judged]:
+        terms, seen = self.experiment.terms, crowd.client.seen
+        series = figures.seconds(seen, self._began_s)
+        recovered = figures.slowest_recovery_s(series, fault, self._began_s, watched_s)
+        people = figures.people(crowd.visits, self._closed(fault))
+        return [
+            *_steady(journal),
+            verdict.at_most("recovery", recovered, terms.recovery_s, " s"),
+            self._settled(fault),
+            verdict.failures(people.count, people.failed),
+            Judged("places lost in line", str(len(crowd.lost_places)), "0", not crowd.lost_places,
+                   "; ".join(crowd.lost_places[:3])),
+        ]  # fmt: skip
+
+    def _closed(self, fault: figures.Fault) -> tuple[float, float] | None:
+        terms = self.experiment.terms
+        return (fault.began_s, fault.ended_s + terms.recovery_s) if terms.refuses else None
+
+    def _settled(self, fault: figures.Fault) -> Judged:
+        if self.target.cannot_audit:
+            return verdict.at_most("sagas settled", None, verdict.SETTLED_S, " s", missing=self.target.cannot_audit)
+        deadline_s = float(os.environ.get("PAY_DEADLINE_S") or PAY_DEADLINE_USUAL_S)
+        ended_ms = self._began_ms + round((fault.ended_s - self._began_s) * 1000)
+        try:
+            return verdict.at_most("sagas settled", settled_s(ended_ms, deadline_s), verdict.SETTLED_S, " s")
+        except CannotRead as why:
+            return verdict.at_most("sagas settled", None, verdict.SETTLED_S, " s", missing=str(why))
+
+    def _audited(self, crowd: Crowd) -> tuple[dict[str, Any] | None, str]:
+        """The auditor's answer, or None and why there is none: it settles first, and has what people saw."""
+        if self.target.cannot_audit:
+            return None, self.target.cannot_audit
+        with tempfile.TemporaryDirectory(prefix="stagedoor-chaos-") as folder:
+            history = Path(folder) / "history.jsonl"
+            history.write_bytes(b"\n".join(crowd.client.history.lines))
+            try:
+                return audit(settle_s=verdict.SETTLED_S, history=str(history), live=self.target.urls[0]), ""
+            except NotSteady as why:
+                return {"checks": [_unreadable(str(why))], "unchecked": []}, ""
+
+    def _used(self) -> dict[str, Used]:
+        return used() if self.target.has_supervisor else {}
+
+    def _rested(self, before: Mapping[str, Used]) -> dict[str, Used]:
+        """What is used when nobody calls any more; connections that are kept for the next call get the time to end."""
+        give_up_s = time.monotonic() + REST_S
+        after = self._used()
+        while grown(before, after).files > verdict.FILES_MORE_MAX and time.monotonic() < give_up_s:
+            time.sleep(REST_PAUSE_S)
+            after = self._used()
+        return after
+
+    def _people_json(self, crowd: Crowd, fault: figures.Fault) -> dict[str, Any]:
+        found = figures.people(crowd.visits, self._closed(fault))
+        settings = LocalSettings.from_environment() if self.target.is_own else None
+        return {
+            "came": found.count,
+            "calls": len(crowd.client.seen),
+            "failed": len(found.failed),
+            "failedMeanwhile": len(found.failed_meanwhile),
+            "mayFail": self.experiment.terms.refuses,
+            "kinds": sorted({each.rpartition(": ")[2] for each in (*found.failed, *found.failed_meanwhile)})[:20],
+            "copies": settings.copies if settings else len(self.target.urls),
+        }
+
+    def _marks(self, notes: Notes) -> list[tuple[float, str]]:
+        return [(round(at_s - self._began_s, 2), name) for name, at_s in notes.ended.items()]
+
+
+def _steady(journal: Mapping[str, Any]) -> list[Judged]:
+    """The hypothesis before and after, and whether everything that was to be done was done."""
+    rows = []
+    for when in ("before", "after"):
+        state = journal["steady_states"].get(when) or {}
+        is_met = bool(state.get("steady_state_met"))
+        rows.append(Judged(f"steady {when}", "yes" if is_met else "no", "yes", is_met, _why_unsteady(state)))
+    done = [*journal.get("run", []), *journal.get("rollbacks", [])]
+    failed = [f"{each['activity']['name']}: {_last_words(each)}" for each in done if each["status"] != "succeeded"]
+    rows.append(Judged("actions that failed", str(len(failed)), "0", not failed, "; ".join(failed)))
+    return rows
+
+
+def _why_unsteady(state: Mapping[str, Any]) -> str:
+    wrong = [each for each in state.get("probes", []) if not each.get("tolerance_met", True)]
+    return "; ".join(f"{each['activity']['name']}: {_last_words(each)}" for each in wrong)
+
+
+def _last_words(activity: Mapping[str, Any]) -> str:
+    told = activity.get("exception")
+    return str(told[-1]).strip().rpartition("ActivityFailed: ")[2] if told else f"answered {activity.get('output')}"
+
+
+def _leaks(before: Mapping[str, Used], after: Mapping[str, Used]) -> list[Judged]:
+    if not after:
+        why = "STATE_DIR names no system that runs on this machine"
+        return [verdict.at_most("files and memory that stay", None, 0, missing=why)]
+    more = grown(before, after)
+    return [
+        verdict.at_most("open files more than before", more.files, verdict.FILES_MORE_MAX),
+        verdict.at_most("memory more than before", more.memory_mb, verdict.MEMORY_MORE_MAX_MB, " MB"),
+    ]
+
+
+def _unreadable(why: str) -> dict[str, Any]:
+    return {"invariant": "I8", "claim": "the auditor can read the system", "offences": 1, "named": [why]}

@@ -1,0 +1,83 @@
+"""`make chaos` as a user types it, on a system of its own: what holds, what is broken, what is skipped."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+BRIEF = Path(__file__).with_name("brief.yaml")
+HELD, BROKEN, SETTING = 0, 1, 2
+RUN_S = 100.0
+
+
+def chaos(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "loadtest.chaos", *words],
+        cwd=ROOT,
+        env={**os.environ, "BACKENDS": "", "COPIES": "", "TARGET": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+
+
+def judged(folder: Path, name: str) -> dict[str, Any]:
+    run = orjson.loads((folder / f"{name}-embedded-0.json").read_bytes())
+    assert (folder / "report.html").is_file()
+    return {row["what"]: row["holds"] for row in run["judged"]} | {"run": run}
+
+
+def test_a_kill_lost_replies_repeated_events_and_forged_tickets_break_nothing(tmp_path: Path) -> None:
+    done = chaos("run", "--experiment", str(BRIEF), "--seeds", "1", "--folder", str(tmp_path))
+    assert done.returncode == HELD, done.stdout + done.stderr
+    found = judged(tmp_path, "brief")
+    run = found["run"]
+    assert run["result"] == "held"
+    assert [name for _, name in run["marks"]] == [
+        "forge tickets", "cut replies", "stop cutting", "answers again", "kill the wallet",
+    ]  # fmt: skip
+    assert {"I1 double sales", "I4 double debits", "I6 acknowledged writes that are lost"} <= found.keys()
+    assert run["people"]["came"] > 50
+    assert run["errors"], "nobody noticed that replies were cut"
+
+
+def test_a_bound_that_does_not_hold_ends_with_code_1_and_the_fault_is_taken_back(tmp_path: Path) -> None:
+    content = yaml.safe_load(BRIEF.read_text())
+    content["extensions"][0].update(refuses="", watch_s=1)
+    processes = {"type": "python", "module": "loadtest.chaos.actions.processes"}
+    probes = content["steady-state-hypothesis"]["probes"]
+    (purchase,) = [probe for probe in probes if probe["provider"]["func"] == "purchase_works"]
+    purchase["provider"]["arguments"] = {"within_s": 1}
+    content["steady-state-hypothesis"]["probes"] = [purchase]
+    freeze = {"provider": {**processes, "func": "pause", "arguments": {"service": "wallet"}}}
+    wake = {"provider": {**processes, "func": "resume", "arguments": {"service": "wallet"}}}
+    content["method"] = [{"type": "action", "name": "freeze the wallet", **freeze}]
+    content["rollbacks"] = [{"type": "action", "name": "wake it up", **wake}]
+    path = tmp_path / "frozen.yaml"
+    path.write_text(yaml.safe_dump(content))
+    done = chaos("run", "--experiment", str(path), "--seeds", "1", "--folder", str(tmp_path))
+    assert done.returncode == BROKEN, done.stdout + done.stderr
+    found = judged(tmp_path, "frozen")
+    assert found["run"]["result"] == "broken"
+    assert (found["steady before"], found["steady after"], found["actions that failed"]) == (True, False, True)
+    assert found.get("I1 double sales") is True, done.stdout
+    assert "a purchase: not within 1 s" in done.stdout
+
+
+def test_what_cannot_be_made_here_is_skipped_by_name_without_a_system(tmp_path: Path) -> None:
+    done = chaos("run", "--experiment", "F14-store-killed", "--seeds", "1", "--folder", str(tmp_path))
+    assert (done.returncode, done.stderr) == (HELD, "")
+    assert "skipped: it is about BACKENDS=native" in done.stdout
+    assert chaos("run", "--experiment", "F99").returncode == SETTING
+    listed = chaos("list").stdout
+    assert "F20-two-at-once" in listed
+    assert "[skipped: it is about BACKENDS=native]" in listed

@@ -1,0 +1,148 @@
+"""The experiments as files: Chaos Toolkit takes each, each says all that a run needs, and can be skipped by name."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chaoslib.experiment import ensure_experiment_is_valid
+
+from libs.common.errors import ConfigError
+from libs.common.events.topics import TOPICS
+from loadtest.chaos import target
+from loadtest.chaos.actions import disk
+from loadtest.chaos.files import FOLDER, Experiment, all_experiments, chosen, read
+
+PATHS = sorted(FOLDER.glob("*.yaml"))
+NAMES = [path.stem for path in PATHS]
+SEEDS = range(24)
+
+
+@pytest.fixture(params=PATHS, ids=NAMES)
+def experiment(request: pytest.FixtureRequest) -> Experiment:
+    return read(request.param)
+
+
+def edited(folder: Path, **changes: Any) -> Path:
+    """A copy of one experiment whose terms are changed."""
+    content = yaml.safe_load((FOLDER / "F04-redis-killed.yaml").read_text())
+    content["extensions"][0].update(changes)
+    path = folder / "edited.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_every_row_of_the_matrix_has_an_experiment() -> None:
+    assert {experiment.terms.fault for experiment in all_experiments()} == {f"F{row}" for row in range(1, 21)}
+
+
+def test_a_file_is_called_after_its_row(experiment: Experiment) -> None:
+    assert experiment.name.startswith(f"F{int(experiment.terms.fault[1:]):02d}-")
+    assert experiment.terms.fault in experiment.content["tags"]
+
+
+def test_chaos_toolkit_takes_it_with_every_variant(experiment: Experiment) -> None:
+    for seed in range(len(experiment.terms.variants)):
+        ensure_experiment_is_valid(experiment.prepared(experiment.draw(seed)))
+
+
+def test_it_asks_for_readiness_a_purchase_and_the_auditor_before_and_after(experiment: Experiment) -> None:
+    probes = experiment.content["steady-state-hypothesis"]["probes"]
+    assert [probe["provider"]["func"] for probe in probes] == ["is_ready", "purchase_works", "audit_is_clean"]
+    assert all(probe["tolerance"] is True for probe in probes)
+
+
+def test_it_does_something_and_can_take_it_back(experiment: Experiment) -> None:
+    assert [activity for activity in experiment.content["method"] if activity["type"] == "action"]
+    assert experiment.content["rollbacks"]
+
+
+def test_everything_it_refers_to_is_drawn_and_everything_drawn_is_used(experiment: Experiment) -> None:
+    used = set(re.findall(r"\$\{(\w+)\}", experiment.path.read_text()))
+    for seed in SEEDS:
+        drawn = set(experiment.draw(seed))
+        assert used <= drawn, f"seed {seed} draws no {used - drawn}"
+        assert drawn - {"seed"} - used <= {f"experiment_{place}" for place in range(3, 20)}
+
+
+def test_what_it_recovers_after_is_among_what_it_does(experiment: Experiment) -> None:
+    names = {activity["name"] for activity in experiment.content["method"]}
+    assert set(experiment.terms.recovers_after) <= names
+    assert len(names) == len(experiment.content["method"]), "two steps of one name cannot be told apart"
+
+
+def test_claims_that_are_called_untrue_are_excused_in_the_probe_as_well(experiment: Experiment) -> None:
+    (audit,) = [each for each in experiment.activities if each["provider"]["func"] == "audit_is_clean"]
+    assert set(audit["provider"].get("arguments", {}).get("untrue", {})) == set(experiment.terms.untrue)
+
+
+def test_topics_and_groups_are_those_of_the_product(experiment: Experiment) -> None:
+    for activity in experiment.content["method"]:
+        given = activity["provider"].get("arguments", {})
+        if "topic" in given:
+            assert given["topic"] in TOPICS
+            assert given.get("group", next(iter(TOPICS[given["topic"]].groups), None)) in (
+                *TOPICS[given["topic"]].groups,
+                None,
+            )
+
+
+def test_the_same_seed_draws_the_same_and_variants_come_in_turn() -> None:
+    (services,) = chosen("F01-services-killed")
+    assert services.draw(7) == services.draw(7)
+    assert len({str(services.draw(seed)) for seed in SEEDS}) == len(SEEDS)
+    (frozen,) = chosen("F03-frozen")
+    count = len(frozen.terms.variants)
+    firsts = [frozen.draw(seed)["service"] for seed in range(count)]
+    assert firsts == [frozen.draw(seed + count)["service"] for seed in range(count)]
+    assert set(firsts) == {"reservation", "wallet", "queue"}
+
+
+def test_pairs_are_of_experiments_that_may_be_paired_and_that_exist() -> None:
+    (pairs,) = chosen("F20")
+    for name in pairs.terms.shuffled["experiment"]:
+        (each,) = chosen(name)
+        assert each.terms.pairs
+        assert int(each.terms.fault[1:]) <= 14
+        assert set(each.terms.backends) >= set(pairs.terms.backends)
+
+
+def test_a_wrong_word_in_the_terms_is_one_sentence_that_names_the_file_and_the_word(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^edited\.yaml: recovers_within_s: Extra inputs"):
+        read(edited(tmp_path, recovers_within_s=3))
+    with pytest.raises(ConfigError, match=r"^edited\.yaml: fault: String should match"):
+        read(edited(tmp_path, fault="redis"))
+    (tmp_path / "empty.yaml").write_text("title: nothing\n")
+    with pytest.raises(ConfigError, match=r"^empty\.yaml: not an experiment"):
+        read(tmp_path / "empty.yaml")
+
+
+def test_experiments_are_chosen_by_row_name_or_path(tmp_path: Path) -> None:
+    assert [each.name for each in chosen("F4, F18")] == ["F04-redis-killed", "F18-tickets"]
+    assert [each.name for each in chosen(str(edited(tmp_path)))] == ["edited"]
+    assert len(chosen("")) == len(PATHS)
+    with pytest.raises(ConfigError, match="EXPERIMENT: there is no F99"):
+        chosen("F99")
+
+
+def test_what_this_backend_machine_or_environment_cannot_do_is_skipped_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("TARGET", raising=False)
+    monkeypatch.delenv("CHAOS_CONTROL", raising=False)
+    (store, full, killed, slow, tickets) = (
+        chosen(name)[0]
+        for name in ("F14-store-killed", "F12-disk-full", "F04-redis-killed", "F07-slow-wires", "F18-tickets")
+    )
+    assert target.skipped(store, "embedded") == "it is about BACKENDS=native"
+    with monkeypatch.context() as not_root:
+        not_root.setattr(disk, "needs", lambda: {"root": "only root may mount file systems"})
+        assert target.skipped(full, "embedded") == "root: only root may mount file systems"
+    monkeypatch.setenv("TARGET", "http://127.0.0.1:1")
+    assert target.skipped(killed, "embedded").startswith("it acts on processes, and STATE_DIR names no system")
+    assert target.skipped(slow, "embedded").startswith("CHAOS_CONTROL does not say")
+    monkeypatch.setenv("CHAOS_CONTROL", "127.0.0.1:1")
+    assert target.skipped(slow, "embedded") == ""
+    assert target.skipped(tickets, "embedded") == ""
