@@ -37,6 +37,9 @@ FORGIVEN_S = 60.0
 
 _log = get_logger(__name__)
 
+_closing: set["asyncio.Task[None]"] = set()
+"""The loop itself does not keep tasks that nobody waits for any more."""
+
 
 class _Faults(logging.Handler):
     """aiokafka logs every try against a broker that is down, ten a second and client. What that means for us is logged
@@ -65,6 +68,10 @@ class Reader(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka ships no types
         if node is not None and member:
             await self._client.send(node, LeaveGroupRequest(self._group_id, member), group=ConnectionGroup.COORDINATION)
 
+    async def drop(self) -> None:
+        """Close the connections, which a `stop` that failed half-way leaves open. Whatever waits on them fails."""
+        await self._client.close()
+
 
 def reader(servers: tuple[str, ...], name: str, *, request_s: float = REQUEST_S, **options: Any) -> Reader:
     """A consumer, not yet started, that decides nothing by itself: positions and commits are given to it."""
@@ -92,19 +99,41 @@ async def bounded(what: str, seconds: float) -> AsyncIterator[None]:
 
 
 async def closed(client: Reader, seconds: float = CLOSE_S, *, leaves: bool = False) -> None:
-    """Stop a client, for a bounded time."""
-    for step in [client.leave, client.stop] if leaves else [client.stop]:
+    """Stop a client, for `seconds` a step. One that does not stop is left behind, without its connections.
+
+    A step is a task of its own. aiokafka's `stop` ends cancelled where it finds a fetch that waits to be tried again,
+    as after a time-out, and its tasks can eat a cancellation: neither may reach who closes.
+    """
+    troubles = []
+    for step in [client.leave, client.stop, client.drop] if leaves else [client.stop, client.drop]:
+        task = asyncio.create_task(step())
+        _closing.add(task)
+        task.add_done_callback(_ended)
         try:
-            async with asyncio.timeout(seconds):
-                await step()
-        except (KafkaError, TimeoutError) as error:
-            _log.info("kafka client not closed properly", error=error_text(error))
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            task.cancel()
+        if not task.done():
+            troubles.append(f"{step.__name__} took longer than {seconds:g} s")
+        elif task.cancelled():
+            troubles.append(f"{step.__name__} was cancelled from inside")
+        elif error := task.exception():
+            troubles.append(f"{step.__name__}: {error_text(error)}")
+    if troubles:
+        _log.info("kafka client not closed properly", error="; ".join(troubles))
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    _closing.discard(task)
+    if not task.cancelled():
+        task.exception()  # or one that ends after it was left behind would be told as never looked at
 
 
 async def keep_alive(clock: Clock, live: Callable[[], Awaitable[None]], tell: Callable[[str], None]) -> None:
     """Await `live` again and again until it returns; `tell` hears why it did not.
 
-    `live` raises KafkaError or DependencyDown when it failed, TimeoutError when it made no progress.
+    `live` raises KafkaError or DependencyDown when it failed, TimeoutError when it made no progress. A cancellation
+    that nobody asked for is a failure too: aiokafka awaits tasks that it has cancelled. Anything else is a fault.
     """
     failures = 0
     while True:
@@ -117,6 +146,13 @@ async def keep_alive(clock: Clock, live: Callable[[], Awaitable[None]], tell: Ca
             trouble = down.detail
         except KafkaError as error:
             trouble = str(error)
+        except asyncio.CancelledError:
+            if (ours := asyncio.current_task()) is None or ours.cancelling():
+                raise
+            trouble = "the client was cancelled from inside"
+        except Exception:
+            _log.exception("fault in a client's life")
+            raise
         else:
             return
         failures = 1 if clock.monotonic_s() - began_s > FORGIVEN_S else failures + 1

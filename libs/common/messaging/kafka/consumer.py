@@ -108,6 +108,9 @@ class GroupConsumer:
         who = f"consumer {self.group} of {self.topic}"
         if self.crew.failure:
             raise DependencyDown(f"{who} stopped: {self.crew.failure}")
+        for name, task in self._tasks.items():
+            if task.done():
+                raise DependencyDown(f"{who}: {name} has ended")
         if self._trouble:
             raise DependencyDown(f"{who}: {self._trouble}")
         if self._polled_s is None:
@@ -115,9 +118,6 @@ class GroupConsumer:
         silent_s = self._context.clock.monotonic_s() - self._polled_s
         if silent_s > SILENCE_S:
             raise DependencyDown(f"{who} has not asked for messages for {silent_s:.0f} s")
-        for name, task in self._tasks.items():
-            if task.done():
-                raise DependencyDown(f"{who}: {name} has ended")
 
     def look(self, ends: Mapping[int, int], finished: Mapping[int, int]) -> None:
         """Note whether there is something on our partitions that we could take and have not."""

@@ -72,13 +72,13 @@ class TopicListener:
 
     def check(self) -> None:
         """Raise DependencyDown while this listener hears nothing."""
+        if self._task is not None and self._task.done():
+            raise DependencyDown(f"listener of {self.topic} has ended")
         if self._trouble:
             raise DependencyDown(f"listener of {self.topic}: {self._trouble}")
         silent_s = self._context.clock.monotonic_s() - self._polled_s
         if silent_s > SILENCE_S:
             raise DependencyDown(f"listener of {self.topic} has not asked for messages for {silent_s:.0f} s")
-        if self._task is not None and self._task.done():
-            raise DependencyDown(f"listener of {self.topic} has ended")
 
     async def look(self, partition_count: int) -> None:
         """Compare with what is on the brokers. Raises DependencyDown when they do not answer."""
