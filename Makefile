@@ -103,8 +103,8 @@ test-real: .venv/.dev-stamp native ## run what needs a real Kafka and MongoDB's 
 	@$(NATIVE) path >/dev/null # fetches prometheus and promtool where they are missing
 	@REQUIRE_REAL=1 E2E_BACKENDS=native $(BIN)/pytest infra/native infra/prometheus infra/grafana tests/e2e $(ARGS)
 
-REAL_CONTRACTS = libs/common/tests/test_kafka_bus.py libs/common/tests/test_kafka_topics.py \
-  libs/common/tests/test_mongo_store.py tests/audit/test_doors.py
+REAL_CONTRACTS = libs/common/tests/test_kafka_bus.py libs/common/tests/test_kafka_frozen.py \
+  libs/common/tests/test_kafka_topics.py libs/common/tests/test_mongo_store.py tests/audit/test_doors.py
 
 # With an engine; without one each suite is named as skipped, or as failed where REQUIRE_CONTAINERS=1 asks for it.
 test-containers: .venv/.dev-stamp ## run the contracts of broker and store on the containers of docker-compose.yml

@@ -1,15 +1,12 @@
 """The event bus contract on a real Kafka, and what only Kafka can do to a bus. TEST_KAFKA_URL says where it is."""
 
 import asyncio
-import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
-from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from libs.common.errors import DependencyDown, Poison
@@ -17,9 +14,9 @@ from libs.common.events.topics import TOPICS, Topic
 from libs.common.messaging import delivery, dlq
 from libs.common.messaging.kafka import partitions
 from libs.common.messaging.kafka.bus import KafkaBus
-from libs.common.messaging.kafka.clients import METADATA_S, Reader, closed
+from libs.common.messaging.kafka.clients import METADATA_S
 from libs.common.messaging.kafka.records import letters_topic
-from libs.common.messaging.kafka.settings import Times, servers_of
+from libs.common.messaging.kafka.settings import Times
 from libs.common.messaging.ports import Message
 from libs.common.testing.bus_contract import (
     GROUP,
@@ -320,44 +317,6 @@ class TestKafkaAlone:
             await eventually(lambda sent=sent: heard.all_of(sent) and notes.all_of(sent), within_s=10)  # type: ignore[misc]  # a bound default
         assert consumer._client is not stalled
         await bus.ping()
-
-    async def test_an_instance_that_stood_still_for_longer_than_its_session_goes_on(
-        self, kafka_farms: KafkaFarms
-    ) -> None:
-        # The requests on their way (rebalance_s + 2 s), the patience and the session are all over when it wakes up.
-        farm = kafka_farms.farm(Times(session_s=6.0, rebalance_s=1.0, stall_s=2.0, look_period_s=0.1, stop_grace_s=0.3))
-        bus, topic, notes, heard = await farm.start("one"), await farm.topic(), Notes(), Notes()
-        await bus.subscribe(topic, GROUP, notes)
-        await bus.listen(topic, heard, no_gap)
-        before = messages(topic, 20)
-        await bus.publish(before)
-        await eventually(lambda: notes.all_of(before) and heard.all_of(before))
-        signal.sigtimedwait((), 7.0)  # the loop stands still, as in a process that was stopped
-        late = messages(topic, 20, first=20)
-        await eventually(lambda: publishes(bus, late), within_s=15)
-        await eventually(lambda: notes.all_of(late) and heard.all_of(late), within_s=15)
-        await bus.ping()
-
-    async def test_a_client_that_does_not_close_is_left_behind(self, kafka_farms: KafkaFarms) -> None:
-        let_go = asyncio.Event()
-
-        class Stubborn(Reader):
-            async def stop(self) -> None:
-                while not let_go.is_set():
-                    with suppress(asyncio.CancelledError):
-                        await let_go.wait()
-                await super().stop()
-
-        client = Stubborn(bootstrap_servers=list(servers_of(kafka_farms.url)))
-        await client.start()
-        with capture_logs() as said:
-            closing = asyncio.create_task(closed(client, 0.1))
-            await asyncio.wait({closing}, timeout=5)
-        left_behind = closing.done()
-        let_go.set()
-        await closing
-        assert left_behind
-        assert [line["error"] for line in said] == ["stop took longer than 0.1 s"]
 
     async def test_a_handler_may_take_longer_than_a_client_may_get_nothing(self, kafka_farms: KafkaFarms) -> None:
         farm = kafka_farms.farm(Times(session_s=6.0, look_period_s=0.1, stall_s=1.0, stop_grace_s=0.3))
