@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from tests.simulation.mutants.by_test import fails_its_test
+from tests.simulation.mutants.by_test import judged
 from tests.simulation.mutants.table import MUTANTS
-from tests.simulation.mutants.trial import Mutant, Verdict, tried
+from tests.simulation.mutants.trial import Mutant, Verdict
 from tests.simulation.report import Totals, story
 from tests.simulation.run import Result, run_seed
 
@@ -73,14 +73,10 @@ def _in_order(
     pool: ProcessPoolExecutor, chosen: Sequence[Mutant], first: int, seeds_max: int
 ) -> Iterator[tuple[Mutant, Verdict]]:
     for mutant, verdict in zip(
-        chosen, pool.map(partial(_verdict, first=first, seeds_max=seeds_max), chosen), strict=True
+        chosen, pool.map(partial(judged, first=first, seeds_max=seeds_max), chosen), strict=True
     ):
         _say(str(verdict))
         yield mutant, verdict
-
-
-def _verdict(mutant: Mutant, *, first: int, seeds_max: int) -> Verdict:
-    return fails_its_test(mutant) if mutant.test else tried(mutant, first=first, seeds_max=seeds_max)
 
 
 def _say(line: str) -> None:

@@ -341,3 +341,29 @@ def test_what_is_not_at_rest_is_named() -> None:
     assert rest.overdue({"r-1": body}, UNTIL_MS + 5_001, 5_000)
     assert not rest.overdue({"r-1": body}, UNTIL_MS, 5_000)
     assert rest.outside(world.watch) == ["1:2", "1:3", "1:4", "1:5"]
+
+
+def test_one_who_registers_in_the_write_of_a_tick_was_not_known_to_that_tick() -> None:
+    world = Damaged()
+    world.room(watermark=1, capacity=9, returning=[[1, 2, None]])
+    world.room(watermark=3, capacity=9, returning=[[1, 2, NOW_MS], [2, 2, None]])
+    assert world.broken == set()
+    world.room(watermark=4, capacity=9, returning=[[1, 2, NOW_MS], [2, 2, None]])
+    assert world.broken == {"I11"}
+
+
+@pytest.mark.parametrize(
+    ("told", "broken"),
+    [
+        (["ReservationPaymentDeclined", "ReservationCancelled"], set()),
+        (["ReservationCancelled"], {"states"}),
+        (["ReservationCancelled", "ReservationPaymentDeclined"], {"states"}),
+    ],
+)
+def test_a_payment_is_cancelled_in_one_write_only_after_its_decline(told: list[str], broken: set[str]) -> None:
+    world = Damaged()
+    held = world.held()
+    world.block([1, 1, "paying", "r-1", 7, None])
+    paying = world.reservation("PAYING", before=held, attempts=[{"deadline_ms": NOW_MS}])
+    world.watch.sale.reservation(paying, {**paying, "status": "CANCELLED"}, NOW_MS, told)
+    assert world.broken == broken

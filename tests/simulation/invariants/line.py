@@ -46,7 +46,10 @@ class LineWatch:
     def _returning(self, before: Body, after: Body) -> None:
         offered = {(entry[0], entry[1]) for entry in before["returning"] if entry[2] is not None}
         new = [entry[0] for entry in after["returning"] if entry[2] is not None and (entry[0], entry[1]) not in offered]
-        waiting = [entry[0] for entry in after["returning"] if entry[2] is None]
+        # Updates fold: one write may hold a tick and then the registration of one whom that tick could not know.
+        # Whoever waited when the write began was known to its tick.
+        known = {(entry[0], entry[1]) for entry in before["returning"] if entry[2] is None}
+        waiting = [entry[0] for entry in after["returning"] if entry[2] is None and (entry[0], entry[1]) in known]
         about = (f"room {after['id']}",)
         if new and waiting:
             self._findings.check(max(new) < min(waiting), "I11", f"{new} return before {waiting}", about)

@@ -10,6 +10,7 @@
 | states | a reservation only moves along the arrows of the saga |
 """  # noqa: E501  a table
 
+from collections.abc import Sequence
 from typing import Any
 
 from libs.common.clock import Clock
@@ -25,6 +26,8 @@ ARROWS: dict[str | None, set[str]] = {
     "CONFIRMED": {"REFUNDING"},
     "REFUNDING": {"REFUNDED"},
 }
+BY_WAY_OF = {("PAYING", "ReservationPaymentDeclined"): "HELD"}
+"""States that a write may pass through on its way, by the state before and the event that tells of the step."""
 DEAD = {"CANCELLING", "CANCELLED", "EXPIRED", "REFUNDING", "REFUNDED"}
 ORDER = {"free": 0, "held": 1, "paying": 2, "sold": 3}
 SEAT_PRICE = 10_000
@@ -129,15 +132,14 @@ class SaleWatch:
         reservation = self.reservations[owner]
         return bool(reservation["status"] == "HELD" and reservation["expires_ms"] > now_ms)
 
-    def reservation(self, before: Body | None, after: Body, now_ms: int) -> None:
-        """A reservation was written."""
+    def reservation(self, before: Body | None, after: Body, now_ms: int, told: Sequence[str] = ()) -> None:
+        """A reservation was written; `told` are the types of the events in that write, in order."""
         id_, status = after["id"], after["status"]
         was = before["status"] if before else None
         if was != status:
             self._note_attempt(id_, was, status, now_ms)
-            self._findings.check(
-                status in ARROWS.get(was, set()), "states", f"{id_} went from {was} to {status}", (id_,)
-            )
+            fits = _follows_arrows(was, status, told)
+            self._findings.check(fits, "states", f"{id_} went from {was} to {status}", (id_,))
             entered = {"HELD": self._held, "PAYING": self._paying, "CONFIRMED": self._confirmed}.get(status)
             self.reservations[id_] = after
             if was == "CONFIRMED":
@@ -216,3 +218,14 @@ class SaleWatch:
     def _status(self, id_: str | None) -> str | None:
         found = self.reservations.get(id_ or "")
         return None if found is None else str(found["status"])
+
+
+def _follows_arrows(was: str | None, status: str, told: Sequence[str]) -> bool:
+    """Whether one arrow leads there, or, as updates fold, two: a decline and then what was asked of a held one.
+
+    Each step that left its event in the write is one that was decided on the document as it then was.
+    """
+    if status in ARROWS.get(was, set()):
+        return True
+    between = BY_WAY_OF.get((was or "", told[0])) if len(told) > 1 else None
+    return between is not None and status in ARROWS[between]

@@ -48,7 +48,7 @@ class Watch:
                 self.seats_moved_s = self._clock.monotonic_s()
                 self.sale.block(after, now_ms)
             case "reservations":
-                self.sale.reservation(commit.before, after, now_ms)
+                self.sale.reservation(commit.before, after, now_ms, [event.type for event in commit.events])
                 if commit.before is None:
                     self.line.hold(after)
             case "entries":

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tests.simulation.mutants.table import MUTANTS
-from tests.simulation.mutants.trial import Mutant, Verdict
+from tests.simulation.mutants.trial import Mutant, Verdict, tried
 
 NAMED = "STAGEDOOR_MUTANT"
 TIMEOUT_S = 120.0
@@ -29,6 +29,11 @@ def fails_its_test(mutant: Mutant) -> Verdict:
     )
     failed = done.returncode == pytest.ExitCode.TESTS_FAILED
     return Verdict(mutant.name, 0, None, f"failed: {mutant.test}" if failed else done.stdout[-300:], failed)
+
+
+def judged(mutant: Mutant, *, first: int, seeds_max: int) -> Verdict:
+    """Try a mutant by its test or by seeds. Here and not in `__main__`, which a spawned worker does not import."""
+    return fails_its_test(mutant) if mutant.test else tried(mutant, first=first, seeds_max=seeds_max)
 
 
 def pytest_collection_finish() -> None:
