@@ -16,7 +16,7 @@ from libs.common.tests.test_kafka_bus import publishes
 
 
 @pytest.mark.kafka
-async def test_an_instance_that_stood_still_for_longer_than_its_session_goes_on(self, kafka_farms: KafkaFarms) -> None:
+async def test_an_instance_that_stood_still_for_longer_than_its_session_goes_on(kafka_farms: KafkaFarms) -> None:
     # The requests on their way (rebalance_s + 2 s), the patience and the session are all over when it wakes up.
     farm = kafka_farms.farm(Times(session_s=6.0, rebalance_s=1.0, stall_s=2.0, look_period_s=0.1, stop_grace_s=0.3))
     bus, topic, notes, heard = await farm.start("one"), await farm.topic(), Notes(), Notes()
@@ -33,7 +33,7 @@ async def test_an_instance_that_stood_still_for_longer_than_its_session_goes_on(
 
 
 @pytest.mark.kafka
-async def test_a_client_that_does_not_close_is_left_behind(self, kafka_farms: KafkaFarms) -> None:
+async def test_a_client_that_does_not_close_is_left_behind(kafka_farms: KafkaFarms) -> None:
     let_go = asyncio.Event()
 
     class Stubborn(Reader):

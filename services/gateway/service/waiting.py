@@ -64,6 +64,8 @@ class Waiting:
             try:
                 place = await self._place(ticket)
             except Problem:
+                if not key.made:  # the key finds this place again, and its owner may be inside already
+                    raise
                 # The place is given and durable; what failed is only to say more about it, and polls will.
                 line = self._lines.line(ticket.room) or Line(ticket.room, 0, 0, 0, 0.0, "open")
                 place = waiting_place(line, ticket.sequence, self._pace, self._chance())

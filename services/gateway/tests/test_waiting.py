@@ -114,6 +114,20 @@ def test_a_place_that_was_given_is_told_even_when_coming_in_fails() -> None:
     play(part)
 
 
+def test_who_is_inside_and_joins_again_under_the_key_is_never_told_to_wait_while_the_queue_is_away() -> None:
+    async def part(scene: Scene) -> None:
+        await scene.move_line(10)
+        given = reply(201, {"ticket": CODEC.sign(1, 3), "room": 1, "sequence": 3})
+        scene.queue.script = [given, *[lost()] * 3]
+        refusal = await scene.call("POST", "/token/create", headers={"Idempotency-Key": "k1"})
+        assert (refusal.status, refusal.code) == (503, "DEPENDENCY_DOWN")
+        scene.queue.script = [given]
+        joined = await scene.call("POST", "/token/create", headers={"Idempotency-Key": "k1"})
+        assert (joined.json["position"], joined.json["state"]) == (0, "INSIDE")
+
+    play(part)
+
+
 def test_polls_are_answered_from_memory_and_positions_follow_the_line() -> None:
     async def part(scene: Scene) -> None:
         ticket = CODEC.sign(1, 100)
