@@ -12,6 +12,9 @@ from typing import cast
 LOST = 0
 """The status of a call whose connection ended before its reply."""
 
+UNSENT = -1
+"""The status of a call for which no connection was free, and no room to wait for one."""
+
 CONNECTING_AT_ONCE = 50
 
 Answered = Callable[[int, bytes], None]
@@ -64,14 +67,14 @@ class RawClient:
             connection.close()
 
     def send(self, request: bytes, answered: Answered) -> None:
-        """Send now, or as soon as a connection is free; a call for which there is no room is told that it is lost."""
+        """Send now, or as soon as a connection is free; a call for which there is no room is told that it is unsent."""
         if self._free:
             self.in_flight += 1
             self._free.popleft().send(request, answered)
         elif len(self._waiting) < self._waiting_max:
             self._waiting.append((request, answered))
         else:
-            answered(LOST, b"")
+            answered(UNSENT, b"")
 
     async def call(self, request: bytes) -> tuple[int, bytes]:
         """One call at a time, for what is prepared and asked outside of a measurement."""

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from loadtest.overload.mix import KINDS, Mix, Request
-from loadtest.raw_client import RawClient
+from loadtest.raw_client import UNSENT, RawClient
 
 TICK_S = 0.002
 DRAIN_S = 12.0
@@ -35,6 +35,9 @@ class Record:
     outcomes: bytearray = field(default_factory=bytearray)
     failures: Counter[str] = field(default_factory=Counter)
     """Answers nobody should see, by kind and status."""
+
+    unsent: int = 0
+    """Requests the generator had no connection for: as bad as unanswered for who wanted them, and nobody's answer."""
 
     cpu_share: float = 0.0
     """What the generator took of one core."""
@@ -93,5 +96,8 @@ class Offering:
             return SERVED
         if status in (TOO_MANY, UNAVAILABLE) and b"\r\nRetry-After: " in reply:
             return REFUSED
+        if status == UNSENT:
+            record.unsent += 1
+            return FAILED
         record.failures[f"{KINDS[request.kind]} {status or 'lost'}"] += 1
         return FAILED

@@ -86,7 +86,8 @@ def show(console: Console, outcome: Outcome, kept: list[Bound]) -> None:
     console.print(f"offered → served within a second, per second: {steps}")
     console.print(
         f"peak {outcome.peak_per_s:,.0f}/s; offered {overload.rate_per_s:,.0f}/s for {overload.seconds:g} s, served "
-        f"{goodput_per_s(overload):,.0f}/s; the generator took {overload.cpu_share:.0%} of one core"
+        f"{goodput_per_s(overload):,.0f}/s; the generator took {overload.cpu_share:.0%} of one core, "
+        f"{overload.unsent:,} requests found no connection"
     )
     for name, record in (("before", outcome.before), ("overload", overload), ("after", outcome.after)):
         table = Table(title=f"{name}: {record.rate_per_s:,.0f}/s offered", title_justify="left")

@@ -52,7 +52,7 @@ def test_a_kill_lost_replies_repeated_events_and_forged_tickets_break_nothing(tm
 
 def test_a_bound_that_does_not_hold_ends_with_code_1_and_the_fault_is_taken_back(tmp_path: Path) -> None:
     content = yaml.safe_load(BRIEF.read_text())
-    content["extensions"][0].update(refuses="", watch_s=1)
+    content["extensions"][0].update(refuses="", watch_s=1, environment={"DEMO_SCHEDULES": "30", "PAY_WAIT_S": "0.1"})
     processes = {"type": "python", "module": "loadtest.chaos.actions.processes"}
     probes = content["steady-state-hypothesis"]["probes"]
     (purchase,) = [probe for probe in probes if probe["provider"]["func"] == "purchase_works"]
