@@ -354,6 +354,7 @@ def test_packets_vanish_both_ways_or_one_way_and_arrive_again(user: int) -> None
 # Disks.
 
 
+@long
 @possible(disk)
 def test_a_redis_without_room_takes_no_more_and_forgets_nothing(state_dir: Path) -> None:
     with redis_client() as client:
