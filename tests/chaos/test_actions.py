@@ -36,6 +36,8 @@ from tests.chaos.wired import wired_system
 pytestmark = pytest.mark.e2e
 long = pytest.mark.skipif(os.environ.get("CHAOS_LONG") != "1", reason="CHAOS_LONG is not 1: it takes half a minute")
 
+# It lost a key and left a process behind in one run of many; why is not known yet.
+unsettled = pytest.mark.skipif(os.environ.get("CHAOS_LONG") != "1", reason="CHAOS_LONG is not 1: it is not settled")
 BACK_S = 10.0
 HOUR_S = 3600
 
@@ -354,7 +356,7 @@ def test_packets_vanish_both_ways_or_one_way_and_arrive_again(user: int) -> None
 # Disks.
 
 
-@long
+@unsettled
 @possible(disk)
 def test_a_redis_without_room_takes_no_more_and_forgets_nothing(state_dir: Path) -> None:
     with redis_client() as client:

@@ -70,7 +70,7 @@ BOARD = Board(
                     "Pressure",
                     "percentunit",
                     ("{{instance}}", level(f"{_G}_pressure_level", by="instance")),
-                    says="How late the gateway's own loop is, from 0 to 1: reads are refused first, payments at the end.",
+                    says="How late the gateway's own loop is, from 0 to 1: reads go first, payments at the end.",
                     red_from=0.4,
                 ),
                 graph("Refused by a rate limit", "reqps", ("{{limit}}", rate(f"{_G}_limited_requests_total", "limit"))),
