@@ -66,7 +66,7 @@ def report_command(
     write_page(folder)
     if table is not None:
         table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text(results(kept(folder)))
+        table.write_text(results(kept(folder), [each.name for each in all_experiments()]))
         print(f"written: {table}")
 
 

@@ -54,7 +54,7 @@ class Terms(BaseModel):
     )
     refuses: str = Field("", description="why people may have to give up while it lasts; empty: they may not")
     untrue: dict[str, str] = Field({}, description="claims of the auditor that the fault itself makes untrue: why")
-    watch_s: float = Field(8.0, gt=0, le=60, description="how long the load goes on after the fault")
+    watch_s: float = Field(8.0, gt=0, le=60, description="how long the crowd is watched after the fault, at least")
     pairs: bool = Field(True, description="may be one of two faults at a time")
 
 

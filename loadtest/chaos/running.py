@@ -1,7 +1,7 @@
 """One run of one experiment: a system, a crowd on it, the fault, and the judgement.
 
-    system up ── crowd ── steady? ── method (the fault) ── steady? ── rollbacks ── watch ── crowd ends ── audit ── down
-                └ as it was before                                                └ until all is as before
+    system up ── crowd ── steady? ── method (the fault) ── watch ── steady? ── rollbacks ── crowd ends ── audit ── down
+                └ as it was before                          └ until all is as before
 
 Chaos Toolkit makes the experiment; `Notes` keeps the moments at which its actions began and ended, on the clock of the
 crowd, so that what people saw can be told as before, during and after.
@@ -35,6 +35,9 @@ from loadtest.chaos.verdict import Judged
 
 WARM_UP_S = 5.0
 """The crowd before anything is done: what it sees is how things were before."""
+
+WATCH_MORE_S = 3.0
+"""Longer than the bound of the recovery, so that what is late is told from what never comes."""
 
 REST_S, REST_PAUSE_S = 80.0, 0.5
 """A service ends an idle connection of another one after 75 s."""
@@ -106,9 +109,13 @@ def _system(experiment: Experiment, seed: int) -> AbstractContextManager[Target]
 
 
 class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
-    """When each action of the method began and ended, by its name (monotonic seconds)."""
+    """When each action of the method began and ended, by its name (monotonic seconds). After the method it waits until
+    the crowd was watched for long enough: the auditor of the steady state reads everything, which people notice, too.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, watch_s: float) -> None:
+        self.watch_s = watch_s
+        self.watched_s = 0.0
         self.method = False
         self.began: dict[str, float] = {}
         self.ended: dict[str, float] = {}
@@ -118,6 +125,10 @@ class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
 
     def method_completed(self, *_: Any) -> None:
         self.method = False
+
+    def start_hypothesis_after(self, *_: Any) -> None:
+        time.sleep(self.watch_s)
+        self.watched_s = time.monotonic()
 
     def start_activity(self, activity: Any) -> None:
         if self.method and activity["type"] == "action":
@@ -151,16 +162,15 @@ class Attempt:
         try:
             time.sleep(WARM_UP_S)
             before = self._used()
-            notes = Notes()
+            terms = self.experiment.terms
+            notes = Notes(max(terms.watch_s, terms.recovery_s + WATCH_MORE_S))
             journal = self._journal(notes)
-            fault = notes.fault(self.experiment.terms.recovers_after)
-            time.sleep(max(0.0, fault.ended_s + self.experiment.terms.watch_s - time.monotonic()))
-            watched_s = time.monotonic()
+            fault = notes.fault(terms.recovers_after)
         finally:
             crowd = load.end()
         audited, why_not = self._audited(crowd)
         after = self._rested(before)
-        rows = self._judge(journal, crowd, fault, watched_s)
+        rows = self._judge(journal, crowd, fault, notes.watched_s or fault.ended_s)
         rows += verdict.audited(audited, self.experiment.terms.untrue, why_not)
         rows += _leaks(before, after)
         return {

@@ -200,6 +200,11 @@ def test_the_table_has_a_line_for_each_experiment_and_names_what_was_skipped_and
     assert len({line.count("|") for line in results([a_run(), skipped]).splitlines() if line.startswith("|")}) == 1
 
 
+def test_an_experiment_that_was_never_run_is_named() -> None:
+    assert "\nNot run: F02-crash-anywhere.\n" in results([a_run()], ["F02-crash-anywhere", "F04-redis-killed"])
+    assert "Not run" not in results([a_run()], ["F04-redis-killed"])
+
+
 class _Reader(HTMLParser):
     """Knows which tags are open, and what the page fetches."""
 

@@ -128,10 +128,12 @@ def rows(runs: Sequence[Run]) -> list[Row]:
     return [Row(group) for group in groups.values()]
 
 
-def results(runs: Sequence[Run]) -> str:
-    """The page of results."""
+def results(runs: Sequence[Run], known: Sequence[str] = ()) -> str:
+    """The page of results. `known` are the names of all experiments: those without a run are named."""
+    missing = [name for name in known if name not in {run.experiment for run in runs}]
+    not_run = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
     lines = [_line(HEADINGS), "|---" * len(HEADINGS) + "|", *(_line(row.cells) for row in rows(runs))]
-    return HEAD + "\n".join(lines) + "\n" + BOUNDS
+    return HEAD + "\n".join(lines) + "\n" + not_run + BOUNDS
 
 
 def _line(cells: Sequence[str]) -> str:
