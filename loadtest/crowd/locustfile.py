@@ -22,7 +22,7 @@ from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtest.arrivals import Arrivals, Pool, Start, share
-from loadtest.crowd.visitors import VISITORS, GaveUp, Visitor
+from loadtest.crowd.visitors import VISITORS, GaveUp, Scenario
 from loadtest.plan import Plan
 from loadtest.tally import Drain
 
@@ -85,7 +85,7 @@ class Door(User):
         part.is_over = True
         raise StopUser
 
-    def _let_in(self, start: Start[Visitor], pool: Pool[Visitor], group: Group) -> None:
+    def _let_in(self, start: Start[Scenario], pool: Pool[Scenario], group: Group) -> None:
         if start.user is None:
             part.drain.tally.counts["dropped"] += 1
             return
@@ -94,7 +94,7 @@ class Door(User):
         start.user.due = part.began + start.due_s
         group.spawn(self._visit, start.user, pool)
 
-    def _visit(self, visitor: Visitor, pool: Pool[Visitor]) -> None:
+    def _visit(self, visitor: Scenario, pool: Pool[Scenario]) -> None:
         try:
             visitor.iteration()
         except GaveUp:
@@ -104,7 +104,7 @@ class Door(User):
         part.drain.tally.counts["completed"] += 1
         pool.give_back(visitor)
 
-    def _make(self) -> Visitor:
+    def _make(self) -> Scenario:
         return VISITORS[PLAN.scenario](self.environment, PLAN, part.drain)
 
     def _number(self) -> int:

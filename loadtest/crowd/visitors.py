@@ -1,7 +1,7 @@
 """What people do, step by step. One visitor is one person at a time; the executor gives it the next iteration.
 
-To add a scenario: a subclass of `Visitor` with an `iteration`, and a row in `VISITORS`. `call` sends and counts,
-`think` waits as a person would. A request is timed twice: from when it was sent, and from when it was meant to be; the
+To add a scenario: a subclass of `Visitor` with an `iteration`, its name in `Scenario`, and a row in `VISITORS`.
+`call` sends and counts, `think` waits as a person would. A request is timed twice: from when it was sent, and from when it was meant to be; the
 two differ where the generator was late, and then the second is what a person would have felt.
 """
 
@@ -45,9 +45,6 @@ class Visitor(FastHttpUser):
         self.drain = drain
         self.due = 0.0
         """When the next request is meant to be sent, by `time.perf_counter`."""
-
-    def iteration(self) -> None:
-        raise NotImplementedError
 
     def call(self, step: str, method: str, path: str, ticket: str = "", body: Any = None) -> Answer:
         """Status (0: no answer) and body. Anything but a 2xx is counted by its kind."""
@@ -183,4 +180,7 @@ class OnSaleBuyer(Buyer, Waiter):
             raise
 
 
-VISITORS: dict[str, type[Visitor]] = {"booking": Buyer, "queue": Waiter, "onsale": OnSaleBuyer}
+Scenario = Buyer | Waiter
+"""A visitor who knows what to do."""
+
+VISITORS: dict[str, type[Scenario]] = {"booking": Buyer, "queue": Waiter, "onsale": OnSaleBuyer}
