@@ -1,8 +1,9 @@
 """What people do, step by step. One visitor is one person at a time; the executor gives it the next iteration.
 
 To add a scenario: a subclass of `Visitor` with an `iteration`, its name in `Scenario`, and a row in `VISITORS`.
-`call` sends and counts, `think` waits as a person would. A request is timed twice: from when it was sent, and from when it was meant to be; the
-two differ where the generator was late, and then the second is what a person would have felt.
+`call` sends and counts, `think` waits as a person would. A request is timed twice: from when it was sent, and from
+when it was meant to be; the two differ where the generator was late, and then the second is what a person would have
+felt.
 """
 
 import random
