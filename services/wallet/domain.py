@@ -8,8 +8,9 @@ or after its cancellation always finds what was decided, and finds it decided on
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from operator import attrgetter
 from typing import Literal
 
 import orjson
@@ -53,7 +54,10 @@ class Entry:
     @property
     def seal(self) -> str:
         """The hash over every field: `prev` of the next entry, so that tampering with any entry shows."""
-        return hashlib.blake2b(orjson.dumps(astuple(self)), digest_size=16).hexdigest()
+        return hashlib.blake2b(orjson.dumps(_values_of(self)), digest_size=16).hexdigest()
+
+
+_values_of = attrgetter(*(field.name for field in fields(Entry)))
 
 
 def pay_op(reservation: str, attempt: int) -> str:

@@ -65,13 +65,14 @@ def run_seed(seed: int, *, keeps_history: bool = False, jumps: bool = False) -> 
     began_s = time.process_time()
     play = _Play(seed, result, keeps_history=keeps_history, jumps=jumps)
     try:
-        with seeded(seed), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner, seeded(seed, runner.get_loop()):
             runner.run(play.play())
     except Exception as failure:  # noqa: BLE001  a run that cannot go on is a finding, whatever ended it
         result.findings.append(Finding("I8", f"the run came to an end: {error_text(failure)}"))
     finally:
         # aiohttp remembers the handlers of the last thousand routes, and with them whole systems.
         web_app._cached_build_middleware.cache_clear()
+        del play  # or its world is looked through now, and again when the next one has ended
         gc.collect()
         gc.enable()
     result.real_s = time.process_time() - began_s

@@ -6,6 +6,7 @@ time is virtual, every choice comes from the seed, and so do the keys and trace 
 
 import asyncio
 import random
+from asyncio import events, tasks
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -184,7 +185,7 @@ class World:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Let everything that is random in production, and is not passed in, follow from the seed as well."""
     undo = [
         attribute(idempotency, "secrets", _Tokens(random.Random(f"{seed}/secrets"))),
@@ -199,6 +200,9 @@ def seeded(seed: int) -> Iterator[None]:
         attribute(catalog_jobs, "LOOK_EVERY_S", 1.0),
         attribute(catalog_jobs, "KEEP_WARM_EVERY_S", 1.0),
         attribute(gateway_jobs, "READ_ROOMS_EVERY_S", 1.0),
+        # There is one loop and no fork; Python 3.11 asks the kernel for the process with every look.
+        attribute(events, "get_running_loop", lambda: loop),
+        attribute(tasks, "current_task", lambda _=None: tasks._current_tasks.get(loop)),
     ]
     trace._chance.seed(seed)
     try:

@@ -61,12 +61,15 @@ class LoopClock:
 
     def __init__(self, start_ms: int = START_MS, skew_ms: int = 0) -> None:
         self._start_ms = start_ms + skew_ms
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def now_ms(self) -> int:
         return self._start_ms + round(self.monotonic_s() * 1000)
 
     def monotonic_s(self) -> float:
-        return asyncio.get_running_loop().time()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # asked once: it asks the kernel for the process, every time
+        return self._loop.time()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
