@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,9 @@ import time
 from pathlib import Path
 
 import psutil
+
+from infra.local.settings import PORTS_PER_COPY
+from infra.local.system import port_is_free
 
 ROOT = Path(__file__).parents[1]
 PORT = 18_080
@@ -71,19 +73,12 @@ class FreshSystem:
         return {row["name"]: psutil.Process(row["pid"]) for row in json.loads(listed.stdout)}
 
 
-def free_ports(count: int) -> int:
-    """The first of so many TCP ports in a row that nobody has, for a system beside other systems."""
-    for first in range(24_000 + os.getpid() % 200 * 40, 32_000, 20):
-        if all(_is_free(port) for port in range(first, first + count)):
+def ports_in_a_row(count: int) -> int:
+    """The first of so many TCP ports in a row that nobody has, for a system beside other systems.
+
+    Raises SystemExit when there are none.
+    """
+    for first in range(21_000 + os.getpid() % 250 * 40, 32_000, PORTS_PER_COPY):
+        if all(port_is_free(port) for port in range(first, first + count)):
             return first
     raise SystemExit("no free ports for a system of its own")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

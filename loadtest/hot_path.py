@@ -6,8 +6,9 @@
     python -m loadtest.hot_path charges  one point each for 1,000 wallets
 
 `--at-once` callers send one request after another through the gateway for `--seconds`: a closed loop, which shows what
-the part can do and not how long people would wait. Every run has a system of its own with empty state. The generator is
-the client our services use between themselves; its CPU is told apart. Loopback only, bounded in time.
+the part can do and not how long people would wait. Every run has a system of its own with empty state. The generator
+writes whole requests onto connections that stay open (`loadtest/raw_client.py`); its CPU is told apart. Loopback only,
+bounded in time.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Annotated
@@ -24,103 +25,90 @@ import orjson
 import typer
 import uvloop
 
-from libs.common.metrics import CommonMetrics
-from libs.common.system import SystemClock
-from libs.common.web.upstream import Reply
-from libs.common.web.upstream_http import HttpUpstream
 from loadtest.fresh_system import PORT, FreshSystem
+from loadtest.raw_client import RawClient, body_of, written
 
 WARM_UP_S = 3.0
 CALL_TIMEOUT_S = 10.0
+PREPARE_S = 30.0
 WAITING_MAX = 2_000
 """People in line for the polls."""
 
+JOIN = written("POST", "/api/v1/token/create")
 TICKET = "X-Waiting-Token"
 STATIC = "test-token"
 
-Send = Callable[[int], Awaitable[Reply]]
+Request = Callable[[int], bytes]
+"""The request that is sent so many-th, counted from 0."""
 
 
 @dataclass
 class Tally:
-    """Answers by status, and how long each took in milliseconds."""
+    """Answers by status (0: the connection ended first), and how long each took in milliseconds."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     took_ms: list[float] = field(default_factory=list)
 
 
-async def joins(gateway: HttpUpstream) -> Send:
-    async def send(_: int) -> Reply:
-        return await gateway.call("POST", "/api/v1/token/create", timeout_s=CALL_TIMEOUT_S)
-
-    return send
+async def joins(_: RawClient) -> Request:
+    return lambda _: JOIN
 
 
-async def polls(gateway: HttpUpstream) -> Send:
+async def polls(gateway: RawClient) -> Request:
     """Room 1 lets nobody in (`ROOM_CAPACITY=0`), so every poll is answered from the gateway's memory."""
-    tickets = [(await (await joins(gateway))(0)).body for _ in range(WAITING_MAX)]
-    headers = [{TICKET: orjson.loads(ticket)["uuid"]} for ticket in tickets]
-
-    async def send(number: int) -> Reply:
-        return await gateway.call(
-            "GET", "/api/v1/token", headers=headers[number % WAITING_MAX], timeout_s=CALL_TIMEOUT_S
-        )
-
-    return send
+    tickets = [orjson.loads(body_of((await gateway.call(JOIN))[1]))["uuid"] for _ in range(WAITING_MAX)]
+    asked = [written("GET", "/api/v1/token", headers={TICKET: ticket}) for ticket in tickets]
+    return lambda number: asked[number % WAITING_MAX]
 
 
-async def holds(gateway: HttpUpstream) -> Send:
+async def holds(_: RawClient) -> Request:
     """Everybody wants seats 1 and 2 of schedule 1: one gets them, the others are decided against."""
 
-    async def send(number: int) -> Reply:
-        body = {"userId": number % 1000 + 1, "concertScheduleId": 1, "seatIds": [1, 2]}
-        return await gateway.call(
-            "POST",
-            "/api/v1/concert/reservation",
-            headers={TICKET: STATIC},
-            body=orjson.dumps(body),
-            timeout_s=CALL_TIMEOUT_S,
-        )
+    def request(number: int) -> bytes:
+        body = orjson.dumps({"userId": number % 1000 + 1, "concertScheduleId": 1, "seatIds": [1, 2]})
+        return written("POST", "/api/v1/concert/reservation", body, {TICKET: STATIC})
 
-    return send
+    return request
 
 
-async def charges(gateway: HttpUpstream) -> Send:
-    async def send(number: int) -> Reply:
+async def charges(_: RawClient) -> Request:
+    def request(number: int) -> bytes:
         body = orjson.dumps({"userId": number % 1000 + 1, "point": 1})
-        return await gateway.call("PATCH", "/api/v1/users/charge/point", body=body, timeout_s=CALL_TIMEOUT_S)
+        return written("PATCH", "/api/v1/users/charge/point", body)
 
-    return send
+    return request
 
 
 WORK = {"joins": joins, "polls": polls, "holds": holds, "charges": charges}
 
 
-async def drive(send: Send, at_once: int, seconds: float) -> Tally:
-    """Keep `at_once` calls in flight for some seconds."""
+async def drive(gateway: RawClient, request: Request, at_once: int, seconds: float) -> Tally:
+    """Keep `at_once` calls in flight for some seconds. Raises TimeoutError when one is not answered."""
     tally, numbers = Tally(), count()
     ends_s = time.perf_counter() + seconds
 
     async def caller() -> None:
         while (started_s := time.perf_counter()) < ends_s:
-            reply = await send(next(numbers))
-            tally.statuses[reply.status] += 1
+            status, _ = await gateway.call(request(next(numbers)))
+            tally.statuses[status] += 1
             tally.took_ms.append((time.perf_counter() - started_s) * 1000)
 
-    await asyncio.gather(*(caller() for _ in range(at_once)))
+    async with asyncio.timeout(seconds + CALL_TIMEOUT_S):
+        await asyncio.gather(*(caller() for _ in range(at_once)))
     return tally
 
 
 async def measure(work: str, at_once: int, seconds: float, system: FreshSystem) -> None:
-    gateway = HttpUpstream("gateway", f"http://127.0.0.1:{PORT}", SystemClock(), CommonMetrics("loadtest"))
-    await gateway.start()
-    send = await WORK[work](gateway)
-    await drive(send, at_once, WARM_UP_S)
+    gateway = RawClient(PORT, at_once)
+    async with asyncio.timeout(PREPARE_S):
+        await gateway.start()
+        request = await WORK[work](gateway)
+    await drive(gateway, request, at_once, WARM_UP_S)
     before, own_s, started_s = await asyncio.to_thread(system.cpu_s), time.process_time(), time.perf_counter()
-    tally = await drive(send, at_once, seconds)
+    tally = await drive(gateway, request, at_once, seconds)
     wall_s, own_s = time.perf_counter() - started_s, time.process_time() - own_s
     after = await asyncio.to_thread(system.cpu_s)
-    await gateway.stop()
+    gateway.stop()
     total, cuts = len(tally.took_ms), statistics.quantiles(tally.took_ms, n=100)
     print(f"{work}: {total / wall_s:,.0f}/s, {at_once} at once, {dict(tally.statuses)}")
     print(f"  p50 {cuts[49]:.1f} ms  p95 {cuts[94]:.1f} ms  p99 {cuts[98]:.1f} ms")

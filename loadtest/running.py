@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra.local.settings import PORTS_PER_COPY
 from loadtest.engines.ports import SAMPLE_S, Engine, Generator, Measured, Sample
 from loadtest.figures import Run, offered_per_s, rate_at
-from loadtest.fresh_system import ROOT, FreshSystem, free_ports
+from loadtest.fresh_system import ROOT, FreshSystem, ports_in_a_row
 from loadtest.plan import Plan, plan_of, warm_up_plan
 from loadtest.profiles import STOP_SAMPLES, Profile
 from loadtest.watching import Watch
 
-PORTS = 20
 OVERDUE_S = 60.0
 """A generator that is not over so long after its plan is ended."""
 
@@ -69,7 +69,7 @@ def place(profile: Profile, target: str | None) -> Iterator[Place]:
             raise CannotRun(f"TARGET: {url}/readyz does not answer ({why})") from None
         yield Place(url)
         return
-    port = free_ports(PORTS)
+    port = ports_in_a_row(PORTS_PER_COPY)
     with ExitStack() as stack:
         try:
             system = stack.enter_context(FreshSystem(profile.data.environment, port=port))

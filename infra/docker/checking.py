@@ -11,10 +11,9 @@ What this cannot see: the base image and its libraries, and an engine's limits, 
 """
 
 import http.client
-import socket
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from infra.docker.image import DOCKERFILE, LaidOut, lay_out
 from infra.docker.process import run_in, running
 from infra.docker.recipe import Recipe
 from infra.local.settings import ROOMS
+from infra.local.system import free_ports
 from libs.common.errors import ConfigError
 
 ASK_S = 1.0
@@ -66,7 +66,8 @@ def _lay_out_all(compose: Compose, folder: Path) -> dict[str, LaidOut]:
 
 
 def _run_services(images: Mapping[str, LaidOut], secrets: Path, compose: Compose) -> None:
-    ports = _free_ports([*images, "admin"])
+    names = [*images, "admin"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     urls = {f"{room.upper()}_URL": f"http://127.0.0.1:{ports[room]}" for room in images}
     shared = {"HOST": "127.0.0.1", "ADMIN_PORT": str(ports["admin"]), "SECRETS_DIR": str(secrets), **urls}
     before = {room: image.files() for room, image in images.items()}
@@ -88,14 +89,6 @@ def _run_services(images: Mapping[str, LaidOut], secrets: Path, compose: Compose
             if written := images[room].files() - before[room]:
                 raise ConfigError(f"{room}: writes into its file system, which is read-only: {sorted(written)}")
             print(f"{room}: alive, ready, ended with 0 in {took_s:.1f} s")
-
-
-def _free_ports(names: Sequence[str]) -> dict[str, int]:
-    with ExitStack() as stack:  # all at once, or the same one might be found twice
-        probes = {name: stack.enter_context(socket.socket()) for name in names}
-        for probe in probes.values():
-            probe.bind(("127.0.0.1", 0))
-        return {name: probe.getsockname()[1] for name, probe in probes.items()}
 
 
 def _is_alive(port: int) -> bool:

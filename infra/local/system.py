@@ -1,6 +1,7 @@
 """The composition of `make run`: what is started, with which environment, and in which order things happen."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -136,7 +137,7 @@ async def _parent_is_there(parent: int | None) -> None:
 async def _ports_are_free(settings: LocalSettings) -> None:
     deadline = time.monotonic() + PORT_GRACE_S
     for name, port in settings.ports.items():
-        while not _is_free(port):
+        while not port_is_free(port):
             if time.monotonic() > deadline:
                 raise ConfigError(
                     f"{port_knob(name)}: port {port} ({name}) is in use; choose another, or stop what listens there"
@@ -144,7 +145,15 @@ async def _ports_are_free(settings: LocalSettings) -> None:
             await asyncio.sleep(0.05)
 
 
-def _is_free(port: int) -> bool:
+def free_ports(count: int) -> list[int]:
+    """TCP ports of the loopback that nobody listens on at the moment, all different."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def port_is_free(port: int) -> bool:
+    """True when nothing listens on the loopback at this TCP port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -7,14 +7,13 @@ TEST_MONGO_URL   mongodb://127.0.0.1:PORT
 import asyncio
 import os
 import signal
-import socket
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from infra.local.guardian import Guardian
 from infra.local.supervisor import Supervisor
+from infra.local.system import free_ports
 from infra.native.kafka_server import KafkaPorts, kafka_child, kafka_url
 from infra.native.mongo_server import mongo_child, mongo_url
 from infra.native.provision import Jars, Say
@@ -26,7 +25,7 @@ async def serve(jars: Jars, command: Sequence[str], say: Say) -> int:
 
     Raises ConfigError when a server or the command cannot be started.
     """
-    broker, controller, mongo = _free_ports(3)
+    broker, controller, mongo = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="stagedoor-native-") as folder:
         data = Path(folder)
         children = [
@@ -53,10 +52,3 @@ async def _run(command: Sequence[str], environment: dict[str, str]) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, process.terminate)
     return await process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on at the moment, all different."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]

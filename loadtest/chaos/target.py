@@ -23,7 +23,7 @@ from infra.local.system import control_socket
 from libs.common.errors import ConfigError
 from loadtest.buying.crowd import Scene
 from loadtest.chaos.files import ACTIONS, Experiment
-from loadtest.fresh_system import FreshSystem, free_ports
+from loadtest.fresh_system import FreshSystem, ports_in_a_row
 
 LOCAL = ("infra.local", "run")
 WIRED = ("loadtest.chaos.actions.wired_system",)
@@ -79,7 +79,7 @@ def fresh(experiment: Experiment, environment: Mapping[str, str]) -> Iterator[Ta
     """One of its own for a run, with its settings in this process's environment for as long as it runs."""
     settings = {**USUAL, "BACKENDS": os.environ.get("BACKENDS") or "embedded", **environment}
     copies = int(settings.get("COPIES", "1"))
-    port = free_ports(copies * PORTS_PER_COPY + 1)
+    port = ports_in_a_row(copies * PORTS_PER_COPY + 1)
     settings["CHAOS_CONTROL"] = f"127.0.0.1:{port + copies * PORTS_PER_COPY}"
     settings["CHAOS_CLOCKS"] = "1" if f"{ACTIONS}clock" in experiment.modules else "0"
     command = WIRED if experiment.is_wired else LOCAL

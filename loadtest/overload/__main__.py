@@ -18,13 +18,13 @@ import typer
 import uvloop
 from rich.console import Console
 
-from loadtest.fresh_system import ROOT, FreshSystem, free_ports
+from infra.local.settings import PORTS_PER_COPY
+from loadtest.fresh_system import ROOT, FreshSystem, ports_in_a_row
 from loadtest.overload import course, report
 from loadtest.overload.mix import Mix, Shop
 from loadtest.overload.offering import Offering
 from loadtest.raw_client import RawClient
 
-PORTS = 20
 SETTLE_S, AUDIT_TIMEOUT_S = 45.0, 180.0
 """Longer than PAY_DEADLINE_S: what was under way is over by then, one way or the other."""
 
@@ -65,7 +65,7 @@ def main(
     factor: Annotated[float, typer.Option(min=1, max=10, help="how many times the peak")] = 4.0,
 ) -> None:
     """Find the peak, offer a multiple of it, go back to half of it; print the table."""
-    port, shop = free_ports(PORTS), Shop()
+    port, shop = ports_in_a_row(PORTS_PER_COPY), Shop()
     with FreshSystem(shop.environment, port=port) as system:
         plan = course.Course(overload_s=seconds, factor=factor)
         outcome, mix = uvloop.run(measured(port, shop, plan))

@@ -133,9 +133,6 @@ def write_down(client: "redis.Redis", key: str) -> None:
 # Tests that kill Redis stand far apart: the supervisor waits longer before each start of what did not live long.
 
 
-# Redis and its files.
-
-
 def test_redis_loses_the_end_or_everything_and_goes_back() -> None:
     with redis_client() as client:
         write_down(client, "first")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.fresh_system import ROOT, free_ports
+from infra.local.settings import PORTS_PER_COPY
+from loadtest.fresh_system import ROOT, ports_in_a_row
 
 USUAL = {"DEMO_USERS": "50", "DEMO_SCHEDULES": "2", "CLOCK_SKEW_S": "0"}
 STOP_S = 15
@@ -24,7 +25,7 @@ def wired_system(**environment: str) -> Iterator[Path]:
             ours.delenv(name, raising=False)
         ours.setenv("STATE_DIR", state)
         command = [sys.executable, "-m", "loadtest.chaos.actions.wired_system"]
-        own = {**os.environ, **USUAL, "PORT": str(free_ports(20)), **environment}
+        own = {**os.environ, **USUAL, "PORT": str(ports_in_a_row(PORTS_PER_COPY)), **environment}
         with subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             said = []

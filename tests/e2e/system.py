@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from infra.local.settings import PORTS_PER_COPY
 from loadtest.buying.history import History
+from loadtest.fresh_system import ports_in_a_row
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = os.environ.get("E2E_BACKENDS", "embedded")
@@ -35,7 +36,6 @@ SETTLE_S = 45.0
 """Longer than PAY_DEADLINE_S: what a test left under way is over by then, one way or the other."""
 
 AUDIT_TIMEOUT_S = SETTLE_S + 30.0
-PORTS_PER_COPY = 20
 
 HISTORIES: dict[str, History] = {}
 """What clients saw of each system, by the addresses of its gateways."""
@@ -60,7 +60,7 @@ class RunningSystem:
     def __init__(self, state_dir: Path, **environment: str) -> None:
         self.state_dir = state_dir
         self.copies = int(environment.get("COPIES", "1"))
-        self.port = _free_ports(self.copies * PORTS_PER_COPY)
+        self.port = ports_in_a_row(self.copies * PORTS_PER_COPY)
         self.url = f"http://127.0.0.1:{self.port}"
         self.urls = [f"http://127.0.0.1:{self.port + copy * PORTS_PER_COPY}" for copy in range(self.copies)]
         own = {"STATE_DIR": str(state_dir), "PORT": str(self.port), "BROKER_URL": "", "STORE_URL": "", "REDIS_URL": ""}
@@ -152,21 +152,3 @@ class RunningSystem:
             check=True,
         )
         return done.stdout
-
-
-def _free_ports(count: int) -> int:
-    """A port with room for a whole system behind it."""
-    for candidate in range(21_000 + os.getpid() % 400 * 20, 32_000, PORTS_PER_COPY):
-        if all(_is_free(port) for port in range(candidate, candidate + count)):
-            return candidate
-    raise AssertionError("no free ports for a system")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -12,13 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from infra.local.settings import PORTS_PER_COPY
 from libs.common.testing.app_client import Answered
 from libs.common.testing.eventually import eventually
 from tests.buyer import STATIC_TOKEN, Buyer
 from tests.e2e import test_purchase, test_races
 from tests.e2e.conftest import CROWDED, HttpCaller
 from tests.e2e.sale import Sale
-from tests.e2e.system import PORTS_PER_COPY, RunningSystem
+from tests.e2e.system import RunningSystem
 
 pytestmark = pytest.mark.e2e
 

@@ -187,6 +187,7 @@ class World:
 @contextmanager
 def seeded(seed: int, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Let everything that is random in production, and is not passed in, follow from the seed as well."""
+    running = vars(tasks)["_current_tasks"]
     undo = [
         attribute(idempotency, "secrets", _Tokens(random.Random(f"{seed}/secrets"))),
         attribute(layout, "BLOCK_SEATS_MAX", BLOCK_SEATS_MAX),
@@ -202,7 +203,7 @@ def seeded(seed: int, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         attribute(gateway_jobs, "READ_ROOMS_EVERY_S", 1.0),
         # There is one loop and no fork; Python 3.11 asks the kernel for the process with every look.
         attribute(events, "get_running_loop", lambda: loop),
-        attribute(tasks, "current_task", lambda _=None: tasks._current_tasks.get(loop)),
+        attribute(tasks, "current_task", lambda _=None: running.get(loop)),
     ]
     trace._chance.seed(seed)
     try:

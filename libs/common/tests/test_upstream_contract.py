@@ -14,7 +14,7 @@ from libs.common.system import SystemClock
 from libs.common.testing.eventually import eventually
 from libs.common.testing.upstream_contract import Serve, Toy, UpstreamContract
 from libs.common.web import connections
-from libs.common.web.connections import Connections
+from libs.common.web.connections import Address, Connections
 from libs.common.web.upstream import ReplyLost, Upstream
 from libs.common.web.upstream_http import HttpUpstream
 from libs.common.web.upstream_memory import MemoryUpstream
@@ -152,6 +152,50 @@ async def test_a_service_that_comes_back_is_reached_again() -> None:
             return (await upstream.call("GET", "/echo", timeout_s=5)).status == 200
 
         await eventually(answers)
+
+
+async def test_connections_that_a_busy_moment_opened_are_closed_though_calls_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "KEEPALIVE_S", 0.2)
+    toy = Toy()
+    async with listening(toy.app) as port, http_upstream(port) as upstream:
+        await asyncio.gather(*(upstream.call("POST", "/slow", timeout_s=5) for _ in range(4)))
+        *surplus, _ = pool(upstream)._idle
+        assert len(surplus) == 3
+
+        async def one_is_left() -> bool:
+            await upstream.call("GET", "/echo", timeout_s=5)
+            return pool(upstream)._open_count == 1
+
+        await eventually(one_is_left)
+        assert all(connection.closed for connection in surplus)
+        await eventually(lambda: pool(upstream)._open_count == 0, message="the last one, once nobody calls")
+
+
+class StoppedClock(SystemClock):
+    """For it nothing ever grows old."""
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+
+async def test_a_connection_that_the_service_closed_is_not_counted_though_nobody_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "KEEPALIVE_S", 0.05)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
+    async with raw_server(answer, then_close=True) as leaving, raw_server(answer) as staying:
+        left, kept = (Connections("toy", Address("127.0.0.1", port), StoppedClock()) for port in (leaving, staying))
+        for each in (left, kept):
+            assert (await each.exchange(b"GET / HTTP/1.1\r\n\r\n", ends_s=5)).body == b"a"
+        await eventually(lambda: left._open_count == 0)
+        assert kept._open_count == 1
+        for each in (left, kept):
+            each.close()
+        assert kept._open_count == 0
+        assert kept._tidying is not None
+        assert kept._tidying.cancelled()
 
 
 async def test_copies_share_the_calls_and_one_that_ends_is_passed_over() -> None:

@@ -1,4 +1,7 @@
-"""The connections to one address of a service: one request at a time on each, the one used last taken first."""
+"""The connections to one address of a service: one request at a time on each, the one used last taken first.
+
+So those that a busy moment opened sink to the bottom, where no call looks: a timer closes them.
+"""
 
 import asyncio
 from collections import deque
@@ -12,6 +15,8 @@ from libs.common.web.upstream import Reply, ReplyLost
 
 CONNECT_TIMEOUT_S = 0.5
 KEEPALIVE_S = 15.0
+"""A connection that has idled so long is not used again, and is closed before it has idled twice as long."""
+
 CONNECTIONS_MAX = 128
 WAITING_MAX = 4_000
 """Calls that may wait for a connection; more are refused at once."""
@@ -114,7 +119,12 @@ class Connections:
         self._service = service
         self._address = address
         self._clock = clock
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
+        """The one that has idled longest first."""
+
+        self._tidying: asyncio.TimerHandle | None = None
+        """Set while anything is idle."""
+
         self._open_count = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_closed = False
@@ -134,6 +144,8 @@ class Connections:
     def close(self) -> None:
         """Close what is idle now, and the rest as it comes back."""
         self._is_closed = True
+        if self._tidying is not None:
+            self._tidying.cancel()
         while self._idle:
             self._drop(self._idle.pop())
 
@@ -202,7 +214,25 @@ class Connections:
             return
         connection.idle_since_s = self._clock.monotonic_s()
         self._idle.append(connection)
+        if self._tidying is None:
+            self._tidy_later()
         self._wake_one()
+
+    def _tidy_later(self) -> None:
+        self._tidying = asyncio.get_running_loop().call_later(KEEPALIVE_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Close what has idled too long, and let go of what the service has closed."""
+        oldest_s = self._clock.monotonic_s() - KEEPALIVE_S
+        idle, self._idle = self._idle, deque()
+        for connection in idle:
+            if connection.closed or connection.idle_since_s <= oldest_s:
+                self._drop(connection)
+            else:
+                self._idle.append(connection)
+        self._tidying = None
+        if self._idle:
+            self._tidy_later()
 
     def _drop(self, connection: Connection) -> None:
         connection.close()
