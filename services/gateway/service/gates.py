@@ -20,7 +20,7 @@ from libs.common.clock import Clock
 from libs.common.contract.operation import Priority
 from libs.common.errors import Overloaded
 
-MEANT_S = {Priority.READ: 0.1, Priority.POLL: 0.15, Priority.HOLD: 0.25, Priority.PAYMENT: inf}
+MEANT_S = {Priority.READ: 0.4, Priority.POLL: 0.5, Priority.HOLD: 0.6, Priority.PAYMENT: inf}
 """The time an answer of a class may take on average before the gate begins to close."""
 
 T = TypeVar("T")
