@@ -34,6 +34,7 @@ class CommonMetrics:
         self.http_requests_running = Gauge(
             "stagedoor_http_requests_running", "Requests being worked on", registry=registry
         )
+        self.tasks = Gauge("stagedoor_tasks", "Tasks of the event loop that are not over", registry=registry)
         self.call_seconds = Histogram(
             "stagedoor_dependency_call_seconds",
             "Time of a call to another part (store, broker, redis, a service), by outcome (ok, error, refused)",

@@ -1,11 +1,13 @@
-"""What the services of a supervised system use: open files, threads, memory; and what of that stays after a fault.
+"""What the services of a supervised system use: open files, tasks, memory; and what of that stays after a fault.
 
 Redis, Kafka and MongoDB's stand-in are left out: they keep the data of the run, and two of them grow to what Java lets
 them have.
 """
 
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -13,11 +15,16 @@ from infra.local.control import ask
 from infra.local.settings import ROOMS, state_dir
 from infra.local.system import control_socket
 
+ADMIN_OFFSET = 10
+"""From a gateway's port for clients to the one for its operators."""
+
+SCRAPE_TIMEOUT_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Used:
     files: int
-    threads: int
+    tasks: int
     memory_mb: float
 
 
@@ -30,10 +37,19 @@ def used() -> dict[str, Used]:
             process = psutil.Process(row["pid"])
             with process.oneshot():
                 memory_mb = process.memory_info().rss / 2**20
-                found[row["name"]] = Used(process.num_fds(), process.num_threads(), memory_mb)
-        except (psutil.Error, ValueError, TypeError):
+                files = process.num_fds()
+            found[row["name"]] = Used(files, _tasks(row), memory_mb)
+        except (psutil.Error, OSError, ValueError, TypeError):
             continue
     return found
+
+
+def _tasks(row: Mapping[str, Any]) -> int:
+    """What a process says of itself on its page of metrics; a gateway's is not on the port of its clients."""
+    port = row["port"] + (ADMIN_OFFSET if row["name"].partition("-")[0] == "gateway" else 0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=SCRAPE_TIMEOUT_S) as page:
+        lines = page.read().decode().splitlines()
+    return int(float(next(line for line in lines if line.startswith("stagedoor_tasks ")).split()[1]))
 
 
 def grown(before: Mapping[str, Used], after: Mapping[str, Used]) -> Used:
@@ -41,6 +57,6 @@ def grown(before: Mapping[str, Used], after: Mapping[str, Used]) -> Used:
     both = [(before[name], after[name]) for name in before.keys() & after.keys()]
     return Used(
         max((now.files - then.files for then, now in both), default=0),
-        max((now.threads - then.threads for then, now in both), default=0),
+        max((now.tasks - then.tasks for then, now in both), default=0),
         max((now.memory_mb - then.memory_mb for then, now in both), default=0.0),
     )

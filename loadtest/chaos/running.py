@@ -241,7 +241,7 @@ class Attempt:
         """What is used when nobody calls any more; connections that are kept for the next call get the time to end."""
         give_up_s = time.monotonic() + REST_S
         after = self._used()
-        while grown(before, after).files > verdict.FILES_MORE_MAX and time.monotonic() < give_up_s:
+        while not _is_rested(grown(before, after)) and time.monotonic() < give_up_s:
             time.sleep(REST_PAUSE_S)
             after = self._used()
         return after
@@ -293,8 +293,13 @@ def _leaks(before: Mapping[str, Used], after: Mapping[str, Used]) -> list[Judged
     more = grown(before, after)
     return [
         verdict.at_most("open files more than before", more.files, verdict.FILES_MORE_MAX),
+        verdict.at_most("tasks more than before", more.tasks, verdict.TASKS_MORE_MAX),
         verdict.at_most("memory more than before", more.memory_mb, verdict.MEMORY_MORE_MAX_MB, " MB"),
     ]
+
+
+def _is_rested(more: Used) -> bool:
+    return more.files <= verdict.FILES_MORE_MAX and more.tasks <= verdict.TASKS_MORE_MAX
 
 
 def _unreadable(why: str) -> dict[str, Any]:

@@ -356,11 +356,14 @@ def test_one_who_registers_in_the_write_of_a_tick_was_not_known_to_that_tick() -
     ("told", "broken"),
     [
         (["ReservationPaymentDeclined", "ReservationCancelled"], set()),
+        (["PaymentCancelled", "ReservationCancelled"], set()),
         (["ReservationCancelled"], {"states"}),
         (["ReservationCancelled", "ReservationPaymentDeclined"], {"states"}),
     ],
 )
-def test_a_payment_is_cancelled_in_one_write_only_after_its_decline(told: list[str], broken: set[str]) -> None:
+def test_a_payment_is_cancelled_in_one_write_only_after_its_decline_or_its_deadline(
+    told: list[str], broken: set[str]
+) -> None:
     world = Damaged()
     held = world.held()
     world.block([1, 1, "paying", "r-1", 7, None])

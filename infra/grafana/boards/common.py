@@ -139,6 +139,12 @@ def processes(service: str) -> Row:
             ),
             graph("Open files", "short", ("{{instance}}", level("process_open_fds", by="instance", job=service))),
             graph(
+                "Tasks",
+                "short",
+                ("{{instance}}", level("stagedoor_tasks", by="instance", job=service)),
+                says="One a connection, and those of the background jobs; what grows without calls is a leak.",
+            ),
+            graph(
                 "Requests at work",
                 "short",
                 ("{{instance}}", level("stagedoor_http_requests_running", by="instance", job=service)),

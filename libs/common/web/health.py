@@ -86,6 +86,7 @@ def add_metrics_route(app: web.Application, metrics: CommonMetrics) -> None:
     """`/metrics`, as Prometheus reads it."""
 
     async def metrics_page(_: web.Request) -> web.Response:
+        metrics.tasks.set(len(asyncio.all_tasks()))
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/metrics", metrics_page)

@@ -26,7 +26,7 @@ ARROWS: dict[str | None, set[str]] = {
     "CONFIRMED": {"REFUNDING"},
     "REFUNDING": {"REFUNDED"},
 }
-BY_WAY_OF = {("PAYING", "ReservationPaymentDeclined"): "HELD"}
+BY_WAY_OF = {("PAYING", "ReservationPaymentDeclined"): "HELD", ("PAYING", "PaymentCancelled"): "CANCELLING"}
 """States that a write may pass through on its way, by the state before and the event that tells of the step."""
 DEAD = {"CANCELLING", "CANCELLED", "EXPIRED", "REFUNDING", "REFUNDED"}
 ORDER = {"free": 0, "held": 1, "paying": 2, "sold": 3}
@@ -221,7 +221,8 @@ class SaleWatch:
 
 
 def _follows_arrows(was: str | None, status: str, told: Sequence[str]) -> bool:
-    """Whether one arrow leads there, or, as updates fold, two: a decline and then what was asked of a held one.
+    """Whether one arrow leads there, or, as updates fold, two: a decline and then what was asked of a held one, or
+    the deadline and then the wallet's answer, which was on its way.
 
     Each step that left its event in the write is one that was decided on the document as it then was.
     """
