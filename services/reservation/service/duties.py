@@ -60,9 +60,14 @@ class Duties:
         for index, seats in reservation.seats_by_block().items():
             decide = partial(sell, reservation=reservation.id, seats=seats, now_ms=now_ms)
             lost = await self._books.blocks.update(block_id(reservation.schedule, index), decide)
-            if lost:
+            if lost and await self._owes_still(reservation):
                 self._metrics.unsold_seats.inc(len(lost))
                 logger.error("paid seats are not the reservation's", reservation=reservation.id, seats=lost)
+
+    async def _owes_still(self, reservation: Reservation) -> bool:
+        """False when someone else sold its seats meanwhile; they may have been refunded and freed since."""
+        now = await self._books.reservations.get(reservation.id)
+        return now is not None and now.owes == "sell"
 
     def _observe_outcome(self, reservation: Reservation) -> None:
         """The time the attempt took that has just been settled, if one has."""

@@ -4,6 +4,10 @@ import asyncio
 from collections import Counter
 
 from libs.common.events.reservation import PaymentCancelled
+from services.reservation.app import _books
+from services.reservation.metrics import ReservationMetrics
+from services.reservation.service.duties import Duties
+from services.reservation.service.waiting import Waiters
 from services.reservation.tests.scene import HOLD, ONE_BLOCK, PAY, PRICE, STATIC, Scene, in_scene, visitor
 
 
@@ -165,3 +169,32 @@ def test_keys_nobody_can_ask_for_any_more_are_forgotten() -> None:
             assert (len(scene.stored("payment_keys")), len(scene.stored("tickets"))) == (keys, tickets)
 
     in_scene(play)
+
+
+def test_who_comes_late_to_sell_what_was_refunded_meanwhile_raises_no_alarm_and_who_finds_paid_seats_gone_does() -> None:
+    async def play(scene: Scene) -> None:
+        metrics = ReservationMetrics()
+        books = _books(scene.store, metrics, lambda _: None, scene.catalog)
+        late = Duties(books, Waiters(metrics), metrics)
+        scene.wallet.balance[7] = 2 * PRICE
+        id_ = await scene.held(7)
+        await scene.pay(id_)
+        await asyncio.sleep(1)
+        await scene.rewrite("reservations", id_, owes="sell")
+        owing = await books.reservations.get(id_)
+        assert owing is not None
+        await late.discharge(owing, scene.clock.now_ms())
+        await scene.refund(id_)
+        await asyncio.sleep(1)
+        assert await scene.states() == ["free"]
+        await late.discharge(owing, scene.clock.now_ms())
+        assert unsold(metrics) == 0
+        await scene.rewrite("reservations", id_, status="CONFIRMED", owes="sell")
+        await late.discharge(owing, scene.clock.now_ms())
+        assert unsold(metrics) == 2
+
+    in_scene(play)
+
+
+def unsold(metrics: ReservationMetrics) -> float | None:
+    return metrics.registry.get_sample_value("stagedoor_reservation_unsold_seats_total")
