@@ -61,10 +61,10 @@ BOARD = Board(
                     "polls and joins at 75 %, holds at 90 %.",
                 ),
                 graph(
-                    "Shed for want of a slot",
+                    "Refused as too much",
                     "reqps",
                     ("{{priority}}", rate(f"{_G}_shed_requests_total", "priority")),
-                    says="Reads go first, payments last. Any `hold` or `payment` is an alert.",
+                    says="No slot, a late loop, a slow service. Reads go first, payments last; `hold`, `payment` page.",
                 ),
                 graph(
                     "Pressure",

@@ -169,6 +169,7 @@ def test_one_plain_request_is_whole(data: bytes) -> None:
         POST + b"x",
         GET.replace(b"\r\n", b"\n"),
         GET.replace(b"Host", b"A: b\nHost"),
+        GET.replace(b"Host", b"A: b\rHost"),
         POST.replace(b"Content-Length: 2", b"Content-Length : 2"),
         POST.replace(b"Content-Length: 2", b"Content-Length: 2\r\nContent-Length: 2"),
         POST.replace(b"Content-Length: 2", b"Content-Length: +2"),
@@ -194,8 +195,9 @@ async def test_a_request_is_refused_without_reaching_the_app_and_the_connection_
     assert said.endswith(b"\r\n\r\nhi")
 
 
-async def test_a_refused_client_that_asked_to_be_let_go_is() -> None:
-    assert await told(GET[:-2] + LEAVE, refuse=lambda _: NO_ROOM) == NO_ROOM
+@pytest.mark.parametrize("leave", [LEAVE, b"Connection:close\r\n\r\n", b"connection: Close\r\n\r\n"])
+async def test_a_refused_client_that_asked_to_be_let_go_is(leave: bytes) -> None:
+    assert await told(GET[:-2] + leave, refuse=lambda _: NO_ROOM) == NO_ROOM
 
 
 async def test_nobody_is_asked_about_requests_that_come_in_pieces_or_several_at_once() -> None:

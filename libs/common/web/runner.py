@@ -35,6 +35,7 @@ Refuse = Callable[[bytes], bytes | None]
 
 _UNPLAIN = re.compile(rb"\n(?:[ \t]|expect|upgrade|transfer-encoding|connection:(?! ?(?:keep-alive|close)\r\n))")
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})\r\n")
+_GOODBYE = re.compile(rb"\r\nconnection: ?close\r\n", re.IGNORECASE)
 
 
 class Runner(web.AppRunner):
@@ -101,7 +102,7 @@ class _Connection(web.RequestHandler):
         if answer is None:
             return False
         self.transport.write(answer)
-        if b"\r\nconnection: close\r\n" in request.lower():
+        if _GOODBYE.search(request):
             self.force_close()
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
         return True
@@ -132,7 +133,7 @@ def is_whole(data: bytes) -> bool:
     if head_end < 0:
         return False
     head = data[: head_end + 2].lower()
-    if head.count(b"\n") != head.count(b"\r\n") or _UNPLAIN.search(head):
+    if not head.count(b"\n") == head.count(b"\r") == head.count(b"\r\n") or _UNPLAIN.search(head):
         return False
     length = 0
     if b"content-length" in head:

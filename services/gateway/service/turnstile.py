@@ -1,8 +1,8 @@
 """Refusals before anything is read: a look at the first line of a request, and an answer that is ready.
 
 What is refused costs the gateway a tenth of what the whole way through it does, so that a crowd of four times what the
-machine can serve leaves most of its time to those it serves. The same gates and slots are asked again on the
-whole way, by which everything goes whose first line says nothing plain.
+machine can serve leaves most of its time to those it serves. Everything whose first line says nothing plain goes the
+whole way, where slots are asked again, and gates by each call that counts in one (all but those of poll and leave).
 """
 
 import re
@@ -14,7 +14,7 @@ from prometheus_client import Histogram
 
 from libs.common import trace
 from libs.common.contract.operation import Operation
-from libs.common.contract.queue import POLL
+from libs.common.contract.queue import LEAVE, POLL
 from libs.common.errors import Overloaded
 from libs.common.web.problems import CONTENT_TYPE, problem_document
 from services.gateway.metrics import GatewayMetrics
@@ -70,9 +70,9 @@ class Turnstile:
 
 def _way(operation: Operation, slots: Slots, gates: Gates, pressure: Pressure, metrics: GatewayMetrics) -> _Way:
     priority = operation.priority
-    is_told_from_memory = operation is POLL
-    gate = None if is_told_from_memory else gates.of(operation.room, priority)
-    from_to = POLLS_FROM_TO if is_told_from_memory else REFUSED_FROM_TO[priority]
+    # A poll is answered from memory, and who leaves makes room: neither has to wait for those who join.
+    gate = None if operation in (POLL, LEAVE) else gates.of(operation.room, priority)
+    from_to = POLLS_FROM_TO if operation is POLL else REFUSED_FROM_TO[priority]
     seconds = metrics.http_request_seconds.labels(operation.method, operation.path, str(Overloaded.status))
     return _Way(slots.of(priority), gate, Thinning(pressure, from_to), seconds)
 
