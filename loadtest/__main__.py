@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from infra.local.settings import DEMO_TOKEN
 from loadtest import results
 from loadtest.engines.k6 import K6
 from loadtest.engines.locust import Locust
@@ -19,7 +20,6 @@ from loadtest.engines.ports import Engine, EngineFailed, EngineMissing
 from loadtest.figures import NOT_MADE, figures, judge
 from loadtest.fresh_system import ROOT
 from loadtest.page import Heading, page
-from loadtest.plan import STATIC_TOKEN
 from loadtest.profiles import PROFILES, Profile
 from loadtest.running import CannotRun, place, run
 
@@ -29,11 +29,11 @@ REPORTS, RESULTS = ROOT / ".load", ROOT / "docs/load"
 def main(
     profile: Annotated[str, typer.Argument(help=", ".join(PROFILES))],
     engine: Annotated[str, typer.Option(help="locust or k6")] = "",
-    script: Annotated[Path | None, typer.Option(exists=True, help="a k6 script, run as it is")] = None,
+    script: Annotated[Path | None, typer.Option(exists=True, help="a k6 script, whose default function is run")] = None,
     seconds: Annotated[int | None, typer.Option(min=3, max=86_400, help="squeeze all stages into so many")] = None,
     users: Annotated[int | None, typer.Option(min=1, max=100_000, help="instead of the profile's")] = None,
     target: Annotated[str | None, typer.Option(help="URL of a system that runs already")] = None,
-    token: Annotated[str, typer.Option(help="one of that system's STATIC_TOKENS")] = STATIC_TOKEN,
+    token: Annotated[str, typer.Option(help="one of that system's STATIC_TOKENS")] = DEMO_TOKEN,
     folder: Annotated[
         Path | None, typer.Option(help="for report and results.md, instead of .load and docs/load")
     ] = None,

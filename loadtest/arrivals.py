@@ -73,14 +73,14 @@ class Pool(Generic[U]):
         self._make = make
         self._count_max = count_max
         self._idle = [make() for _ in range(min(ready, count_max))]
-        self.made = len(self._idle)
+        self._made = len(self._idle)
 
     def take(self) -> U | None:
         if self._idle:
             return self._idle.pop()
-        if self.made == self._count_max:
+        if self._made == self._count_max:
             return None
-        self.made += 1
+        self._made += 1
         return self._make()
 
     def give_back(self, user: U) -> None:

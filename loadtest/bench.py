@@ -19,14 +19,19 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Annotated, Any
 
 import typer
 
 from loadtest.fresh_system import PORT, FreshSystem
+from loadtest.profiles import THINK_S
 
-THINK_S = 10.5
+KINDS = ("booking", "queue")
 WARM_UP_S = 10
+OVERDUE_S = 60.0
+"""A k6 that is not over so long after its time is ended."""
+
 PERCENTILES = ("med", "p(90)", "p(95)", "p(99)", "max", "avg")
 
 WRAPPER = """
@@ -68,8 +73,7 @@ class Load:
                 "gracefulRampDown": "10s",
                 "gracefulStop": "10s",
             }
-        trend = [*PERCENTILES]
-        return {"scenarios": {self.kind: scenario}, "summaryTrendStats": trend, "discardResponseBodies": False}
+        return {"scenarios": {self.kind: scenario}, "summaryTrendStats": PERCENTILES, "discardResponseBodies": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def measure(load: Load, environment: dict[str, str]) -> Result:
 
 
 def run_k6(load: Load, seconds: int, folder: Path) -> tuple[dict[str, Any], float]:
-    """Run k6 once; its summary and the CPU seconds it took."""
+    """Run k6 once; its summary and the CPU seconds it took. Raises SystemExit when k6 fails."""
     wrapper, summary = folder / "run.js", folder / "summary.json"
     options = json.dumps(load.options(seconds))
     wrapper.write_text(WRAPPER % {"script": load.script.resolve(), "options": options, "summary": summary})
@@ -113,7 +117,13 @@ def run_k6(load: Load, seconds: int, folder: Path) -> tuple[dict[str, Any], floa
         ["k6", "run", "--quiet", "--no-usage-report", "--log-output=none", str(wrapper)],
         env={**os.environ, "BASE_URL": f"http://127.0.0.1:{PORT}"}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    _, _, usage = os.wait4(process.pid, 0)
+    too_long = Timer(seconds + OVERDUE_S, process.kill)
+    too_long.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    too_long.cancel()
+    if status:
+        # The summary that is there now may be the warm-up's.
+        raise SystemExit(f"k6 ended with {os.waitstatus_to_exitcode(status)}; run {load.script} by itself to see why")
     return json.loads(summary.read_text()), usage.ru_utime + usage.ru_stime
 
 
@@ -152,13 +162,15 @@ def report(results: list[Result], load: Load) -> None:
 
 
 def main(
-    kind: Annotated[str, typer.Argument(help="booking or queue")],
+    kind: Annotated[str, typer.Argument(help=" or ".join(KINDS))],
     script: Annotated[Path, typer.Option(exists=True, help="the k6 script to run as it is")],
     users: Annotated[int, typer.Option(min=1, max=10_000)] = 600,
     seconds: Annotated[int, typer.Option(min=5, max=900)] = 60,
     runs: Annotated[int, typer.Option(min=1, max=10)] = 1,
 ) -> None:
     """Measure one load; settings of the system (DEMO_SCHEDULES, ROOM_CAPACITY, …) come from the environment."""
+    if kind not in KINDS:
+        raise typer.BadParameter(f"there are {' and '.join(KINDS)}")
     load = Load(kind, script, users, seconds)
     usual = {"DEMO_SCHEDULES": "300", "DEMO_SEATS": "250", "ROOM_CAPACITY": "500"}
     environment = {name: os.environ.get(name, value) for name, value in usual.items()}

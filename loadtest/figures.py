@@ -32,7 +32,7 @@ FIGURES = {
     "completed": "iterations completed",
     "interrupted": "iterations cut off at the end",
     "started_ratio": "started of offered",
-    "requests": "requests answered",
+    "requests": "requests",
     "requests_per_s": "requests per second",
     "p50_ms": "p50, ms",
     "p90_ms": "p90, ms",
@@ -77,6 +77,11 @@ class Run:
     generator: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def loops(self) -> bool:
+        """Whether users looped, as k6's do where everybody comes once: then nothing was offered."""
+        return self.plan.comes_once and not self.measured.late
+
 
 def figures(run: Run) -> dict[str, float]:
     """By the names of `FIGURES`; what could not be taken is not there."""
@@ -85,7 +90,7 @@ def figures(run: Run) -> dict[str, float]:
         name: float(counts[name]) for name in ("started", "dropped", "completed", "interrupted", "requests")
     }
     lasted_s = run.samples[-1].at_s if run.broke and run.samples else run.plan.seconds
-    if not (run.plan.comes_once and not run.measured.late):
+    if not run.loops:
         # What was cut short may have begun a little more than its last whole sample tells.
         tried = found["started"] + found["dropped"]
         found["offered"] = max(tried, float(round(offered_until(run.plan.ramps, lasted_s))))
@@ -142,9 +147,7 @@ def _of_system(run: Run, requests: float) -> dict[str, float]:
     grown = sum(last.rss_mb.get(name, 0.0) - middle.rss_mb.get(name, 0.0) for name in product)
     found["rss_growth_mb_per_min"] = grown / max(1.0, last.at_s - middle.at_s) * 60
     found["outbox_age_max_s"] = largest(readings, "outbox_age_s")
-    found["settle_p95_max_s"] = largest(
-        [r for r in readings if not math.isnan(r.series.get("settle_p95_s", math.nan))], "settle_p95_s"
-    )
+    found["settle_p95_max_s"] = largest(readings, "settle_p95_s")
     found["waiting_max"], found["inside_max"] = largest(readings, "waiting"), largest(readings, "inside")
     if run.opened_s is not None:
         before = [r.series["inside"] for r in readings if r.series.get("held_back") and "inside" in r.series]

@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from threading import Timer
 
 import psutil
 
@@ -16,6 +16,7 @@ from infra.local.system import port_is_free
 ROOT = Path(__file__).parents[1]
 PORT = 18_080
 STARTUP_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 15.0
 
 
 class FreshSystem:
@@ -43,19 +44,30 @@ class FreshSystem:
             [sys.executable, "-m", *self._command], cwd=ROOT, env=self.variables,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        give_up_s = time.monotonic() + STARTUP_TIMEOUT_S
-        for line in self._process.stdout or ():
-            if line.startswith("ready "):
-                return self
-            if time.monotonic() > give_up_s:
-                break
-        self._process.kill()
-        raise SystemExit("bench: the system did not become ready")
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=15)
-        self._state.cleanup()
+        with self._state, self._process:  # the process also closes its pipe, and is waited for once it is killed
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=STOP_TIMEOUT_S)
+            finally:
+                self._process.kill()
+
+    def _wait_until_ready(self) -> None:
+        # Reading has no deadline of its own; with the process the pipe ends, and so does the reading.
+        too_late = Timer(STARTUP_TIMEOUT_S, self._process.kill)
+        too_late.start()
+        try:
+            if not any(line.startswith("ready ") for line in self._process.stdout or ()):
+                raise SystemExit(f"the system ended, or was not ready within {STARTUP_TIMEOUT_S:g} s")
+        finally:
+            too_late.cancel()
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds so far, by process."""

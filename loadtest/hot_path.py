@@ -25,6 +25,7 @@ import orjson
 import typer
 import uvloop
 
+from infra.local.settings import DEMO_TOKEN
 from loadtest.fresh_system import PORT, FreshSystem
 from loadtest.raw_client import RawClient, body_of, written
 
@@ -36,7 +37,6 @@ WAITING_MAX = 2_000
 
 JOIN = written("POST", "/api/v1/token/create")
 TICKET = "X-Waiting-Token"
-STATIC = "test-token"
 
 Request = Callable[[int], bytes]
 """The request that is sent so many-th, counted from 0."""
@@ -66,7 +66,7 @@ async def holds(_: RawClient) -> Request:
 
     def request(number: int) -> bytes:
         body = orjson.dumps({"userId": number % 1000 + 1, "concertScheduleId": 1, "seatIds": [1, 2]})
-        return written("POST", "/api/v1/concert/reservation", body, {TICKET: STATIC})
+        return written("POST", "/api/v1/concert/reservation", body, {TICKET: DEMO_TOKEN})
 
     return request
 

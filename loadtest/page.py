@@ -74,7 +74,7 @@ def charts(run: Run) -> list[Chart]:
     }
     if run.measured.intended:
         latency["p95 from the intended start"] = [(s.at_s, s.intended_p95) for s in samples]
-    iterations: dict[str, Line] = {} if run.plan.comes_once and not run.measured.late else {"offered": offered}
+    iterations: dict[str, Line] = {} if run.loops else {"offered": offered}
     iterations |= {
         "started": rate(lambda s: s.started),
         "completed": rate(lambda s: s.completed),

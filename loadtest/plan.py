@@ -4,10 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Self
 
+from infra.local.settings import DEMO_TOKEN
 from loadtest.arrivals import Ramp
 from loadtest.profiles import THINK_S, Profile
-
-STATIC_TOKEN = "test-token"  # noqa: S105 (it is public: the demo's, always inside)
 
 WARM_USERS_MAX = 600
 WARM_GRACE_S = 2.0
@@ -41,7 +40,7 @@ class Plan:
         return cls(**{**told, "ramps": tuple(Ramp(**ramp) for ramp in told["ramps"])})
 
 
-def plan_of(profile: Profile, token: str = STATIC_TOKEN) -> Plan:
+def plan_of(profile: Profile, token: str = DEMO_TOKEN) -> Plan:
     rate_per_s = profile.rate_per_s
     return Plan(
         scenario=profile.scenario,
@@ -56,7 +55,7 @@ def plan_of(profile: Profile, token: str = STATIC_TOKEN) -> Plan:
     )
 
 
-def warm_up_plan(profile: Profile, seconds: float, token: str = STATIC_TOKEN) -> Plan:
+def warm_up_plan(profile: Profile, seconds: float, token: str = DEMO_TOKEN) -> Plan:
     """A short plan that warms what the profile will use: its own scenario, before an opening only the buying."""
     users = min(profile.users, WARM_USERS_MAX)
     return Plan(

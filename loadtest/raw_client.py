@@ -16,6 +16,8 @@ UNSENT = -1
 """The status of a call for which no connection was free, and no room to wait for one."""
 
 CONNECTING_AT_ONCE = 50
+WAITING_MAX = 20_000
+"""Calls that wait for a connection; one more is unsent."""
 
 Answered = Callable[[int, bytes], None]
 """Called once a call, with its status and the whole reply, head included."""
@@ -42,19 +44,17 @@ def body_of(reply: bytes) -> bytes:
 class RawClient:
     """A fixed number of connections, used in turn, so that none idles for so long that the gateway closes it.
 
-    A call that finds none free waits for one, as up to `waiting_max` calls may.
+    A call that finds none free waits for one, as up to `WAITING_MAX` calls may.
     """
 
-    def __init__(self, port: int, connections: int = 3_000, waiting_max: int = 20_000) -> None:
+    def __init__(self, port: int, connections: int = 3_000) -> None:
         self._port = port
         self._connections = connections
         self._waiting: deque[tuple[bytes, Answered]] = deque()
-        self._waiting_max = waiting_max
         self._free: deque[_Connection] = deque()
         self._open: set[_Connection] = set()
         self._mending: set[asyncio.Task[None]] = set()
         self._is_closed = False
-        self.in_flight = 0
 
     async def start(self) -> None:
         for opened in range(0, self._connections, CONNECTING_AT_ONCE):
@@ -69,15 +69,14 @@ class RawClient:
     def send(self, request: bytes, answered: Answered) -> None:
         """Send now, or as soon as a connection is free; a call for which there is no room is told that it is unsent."""
         if self._free:
-            self.in_flight += 1
             self._free.popleft().send(request, answered)
-        elif len(self._waiting) < self._waiting_max:
+        elif len(self._waiting) < WAITING_MAX:
             self._waiting.append((request, answered))
         else:
             answered(UNSENT, b"")
 
     async def call(self, request: bytes) -> tuple[int, bytes]:
-        """One call at a time, for what is prepared and asked outside of a measurement."""
+        """Send, and wait for status and reply; for how long is the caller's to bound."""
         replied: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self.send(request, lambda status, reply: replied.set_result((status, reply)))
         return await replied
@@ -87,15 +86,12 @@ class RawClient:
         if self._waiting:
             connection.send(*self._waiting.popleft())
         else:
-            self.in_flight -= 1
             self._free.append(connection)
 
     def lost(self, connection: "_Connection", *, was_busy: bool) -> None:
         """A connection has ended; another takes its place."""
         self._open.discard(connection)
-        if was_busy:
-            self.in_flight -= 1
-        else:
+        if not was_busy:
             self._free.remove(connection)
         if not self._is_closed:
             mending = asyncio.get_running_loop().create_task(self._connect())
@@ -111,7 +107,6 @@ class RawClient:
                 await asyncio.sleep(0.2)
                 continue
             self._open.add(connection)
-            self.in_flight += 1
             self.given_back(connection)
             return
 

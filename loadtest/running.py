@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -60,18 +59,18 @@ class Place:
 
 @contextmanager
 def place(profile: Profile, target: str | None) -> Iterator[Place]:
-    """A fresh system with the profile's data, or the one at `target`. Raises CannotRun when it does not answer."""
+    """A fresh system with the profile's data, or the one at `target`. Raises CannotRun when neither is to be had."""
     if target is not None:
         url = target.rstrip("/")
         try:
             urllib.request.urlopen(f"{url}/readyz", timeout=5).close()  # noqa: S310 (the tester's own words)
-        except (urllib.error.URLError, OSError, ValueError) as why:
+        except (OSError, ValueError) as why:
             raise CannotRun(f"TARGET: {url}/readyz does not answer ({why})") from None
         yield Place(url)
         return
-    port = ports_in_a_row(PORTS_PER_COPY)
     with ExitStack() as stack:
         try:
+            port = ports_in_a_row(PORTS_PER_COPY)
             system = stack.enter_context(FreshSystem(profile.data.environment, port=port))
         except SystemExit as why:
             raise CannotRun(str(why)) from None
@@ -90,18 +89,18 @@ def run(profile: Profile, engine: Engine, where: Place, token: str, say: Say) ->
         warm.finish()
     opens_s = _set_opening(profile, where)
     with tempfile.TemporaryDirectory() as folder, load(engine, plan, where, folder) as generator:
-        watched = Loaded(profile, plan, where, say)
-        measured = watched.follow(generator)
+        follower = Follower(profile, plan, where, say)
+        measured = follower.follow(generator)
         began_s = generator.began_s() or time.time()
     done = Run(
         profile=profile,
         plan=plan,
         measured=measured,
-        samples=watched.samples,
-        readings=watched.watch.readings(began_s),
-        broke=watched.broke,
+        samples=follower.samples,
+        readings=follower.watch.readings(began_s),
+        broke=follower.broke,
         opened_s=None if opens_s is None else opens_s - began_s,
-        generator=tuple(watched.generator),
+        generator=tuple(follower.generator),
     )
     if where.variables is None:
         done.notes.append(ELSEWHERE)
@@ -121,8 +120,8 @@ def load(engine: Engine, plan: Plan, where: Place, folder: str) -> Iterator[Gene
         generator.kill()
 
 
-class Loaded:
-    """Follows a load: reads what it tells, watches the system, says how it goes, and stops it when it has broken."""
+class Follower:
+    """Reads what a load tells, watches the system, says how it goes, and stops the load when the system has broken."""
 
     def __init__(self, profile: Profile, plan: Plan, where: Place, say: Say) -> None:
         self._profile, self._plan, self._say = profile, plan, say
@@ -169,7 +168,7 @@ class Loaded:
 
 
 def _of_sample(sample: Sample, figure: str) -> float:
-    """NaN, which is within every bound, where nothing was timed."""
+    """0, which is within every bound, where nothing was timed."""
     value = {"p95_ms": sample.p95, "lost_ratio": sample.lost_ratio}[figure]
     return 0.0 if math.isnan(value) else value
 
@@ -195,11 +194,14 @@ def _set_opening(profile: Profile, where: Place) -> float | None:
 
 def audit(where: Place) -> int:
     """Offences the auditor found once everything had come to rest. Raises CannotRun when it could not look."""
-    options = ["--json", "--live", where.url, "--settle-s", str(AUDIT_SETTLE_S)]
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest.audit", *options],
-        cwd=ROOT, env=dict(where.variables or {}), capture_output=True, text=True, check=False, timeout=AUDIT_TIMEOUT_S,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "loadtest.audit", "--json", "--live", where.url, "--settle-s", str(AUDIT_SETTLE_S)]
+    variables = dict(where.variables or {})
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=AUDIT_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotRun(f"the audit was not over after {AUDIT_TIMEOUT_S:g} s") from None
     try:
         return int(json.loads(done.stdout)["offences"])
     except (ValueError, KeyError):

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import psutil
@@ -58,7 +59,7 @@ class Reading:
 class Watch:
     """Readings of the system in `state_dir` at `port`; without one, of the generator's processes alone."""
 
-    def __init__(self, state_dir: Path | None = None, port: int = 0) -> None:
+    def __init__(self, state_dir: Path | None, port: int) -> None:
         self._state_dir = state_dir
         self._pages = [f"http://127.0.0.1:{port + offset}/metrics" for offset in INNER_PORTS] if state_dir else []
         self._settled: dict[float, float] = {}
@@ -105,7 +106,7 @@ class Watch:
     def _series(self) -> dict[str, float]:
         pages = []
         for url in self._pages:
-            with suppress(OSError), urllib.request.urlopen(url, timeout=SCRAPE_TIMEOUT_S) as answer:  # noqa: S310 (loopback)
+            with suppress(OSError, HTTPException), urllib.request.urlopen(url, timeout=SCRAPE_TIMEOUT_S) as answer:  # noqa: S310 (loopback)
                 pages.append(answer.read().decode())
         if not pages:
             return {}
@@ -117,7 +118,7 @@ class Watch:
 
 def read_pages(pages: Iterable[str]) -> tuple[dict[str, float], dict[float, float]]:
     """Our series out of some pages of metrics, and the classes of the time to settle (upper bound → count up to it)."""
-    wanted = {**{series: name for name, series in SUMMED.items()}, **{series: name for name, series in LARGEST.items()}}
+    wanted = {series: name for name, series in (SUMMED | LARGEST).items()}
     found: dict[str, float] = {}
     settled: dict[float, float] = defaultdict(float)
     for page in pages:
@@ -144,4 +145,6 @@ def settled_p95(now: Mapping[float, float], before: Mapping[float, float]) -> fl
 
 
 def largest(readings: Sequence[Reading], name: str) -> float:
-    return max((reading.series[name] for reading in readings if name in reading.series), default=math.nan)
+    """The largest value of a series; NaN where it has none."""
+    values = (reading.series.get(name, math.nan) for reading in readings)
+    return max((value for value in values if not math.isnan(value)), default=math.nan)

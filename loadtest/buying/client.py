@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
-from json import dumps
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -98,7 +97,7 @@ class Client:
         if key:
             self._first_sent_ms.setdefault((what, key), sent_ms)
         try:
-            data = None if body is None else dumps(body)
+            data = None if body is None else orjson.dumps(body)
             async with self.session.request(method, f"{url}/api/v1{path}", data=data, headers=headers) as reply:
                 read = await reply.read()
                 told = _told(reply.status, read, reply.headers)

@@ -68,7 +68,6 @@ class Crowd:
     chance: random.Random
     visits: list[Visit] = field(default_factory=list)
     lost_places: list[str] = field(default_factory=list)
-    in_line: int = 0
 
     def __post_init__(self) -> None:
         self._places: Iterator[tuple[int, int]] = self._own_places()

@@ -85,7 +85,7 @@ class Visitor(FastHttpUser):
             raise GaveUp
         return answer
 
-    def think(self, low_s: float = 0.5, high_s: float = 3.0) -> None:
+    def think(self, low_s: float, high_s: float) -> None:
         self.pause(random.uniform(low_s, high_s))  # noqa: S311 (nobody guards anything with it)
 
     def pause(self, seconds: float) -> None:

@@ -6,7 +6,6 @@ runs. Two workers, because one process has one core and a crowd of thousands sho
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from infra.local.system import free_ports
 from loadtest.engines.ports import SAMPLE_S, STOP_TIMEOUT_S, EngineFailed, Measured, Sample
 from loadtest.fresh_system import ROOT
 from loadtest.plan import Plan
@@ -108,7 +108,8 @@ class LocustRun:
             "LOAD_REPORT_S": str(REPORT_S),
             "LOAD_REPORTS": str(file),
         }
-        port = str(_free_port())
+        (free,) = free_ports(1)
+        port = str(free)
         give_up = f"{round(plan.seconds + plan.grace_s + GIVE_UP_S)}s"
         users = ["--users", str(WORKERS), "--spawn-rate", str(WORKERS), "--run-time", give_up, "--host", url]
         master = ["--headless", "--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port,
@@ -163,16 +164,10 @@ class LocustRun:
         """End whatever is left of it."""
         for process in self._processes.values():
             process.kill()
-            process.wait()
+            process.wait(timeout=STOP_TIMEOUT_S)
 
     def _popen(self, arguments: list[str], variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         file = str(ROOT / "loadtest/crowd/locustfile.py")
         command = [sys.executable, "-m", "locust", "-f", file, "--loglevel", "WARNING", *arguments]
         with self._log.open("ab") as log:
             return subprocess.Popen(command, cwd=ROOT, env=dict(variables), stdout=log, stderr=log)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,7 +15,7 @@ SAMPLE_S = 2.0
 """Length of a sample."""
 
 STOP_TIMEOUT_S = 60.0
-"""What a generator gets to end after it was told to; then it is killed."""
+"""What a generator gets to end once it was told to, or is overdue; then it is killed."""
 
 
 class EngineMissing(Exception):

@@ -16,7 +16,9 @@ from infra.local.redis_server import find_redis_server, redis_child
 from loadtest.incident.rivals import RIVALS
 from loadtest.incident.sale import Figures, Plan, play
 
-REDIS_START_S = 10.0
+REDIS_S = 10.0
+"""For Redis to answer, and to end."""
+
 SLACK_S = 60.0
 """How much longer than its moments a run may take: starting, filling, reads that are under way."""
 
@@ -32,11 +34,14 @@ def redis_running() -> Iterator[str]:
             yield f"unix://{child.socket}"
         finally:
             process.terminate()
-            process.wait(timeout=REDIS_START_S)
+            try:
+                process.wait(timeout=REDIS_S)
+            finally:
+                process.kill()
 
 
 async def _answers(ready: Probe) -> None:
-    async with asyncio.timeout(REDIS_START_S):
+    async with asyncio.timeout(REDIS_S):
         while True:
             with suppress(OSError):
                 if await ready():

@@ -6,6 +6,7 @@ Exit code 1 when a bound is missed. Generator and system share the machine, so f
 takes of its core is told. Loopback only, bounded in time.
 """
 
+import asyncio
 import gc
 import json
 import subprocess
@@ -28,15 +29,17 @@ from loadtest.raw_client import RawClient
 SETTLE_S, AUDIT_TIMEOUT_S = 45.0, 180.0
 """Longer than PAY_DEADLINE_S: what was under way is over by then, one way or the other."""
 
+PREPARE_S = 60.0
 WIDTH = 150
 
 
 async def measured(port: int, shop: Shop, plan: course.Course) -> tuple[course.Outcome, Mix]:
     """Take a system that nobody else uses through the course."""
     client, mix = RawClient(port), Mix(shop)
-    await client.start()
     try:
-        await mix.prepare(client)
+        async with asyncio.timeout(PREPARE_S):
+            await client.start()
+            await mix.prepare(client)
         gc.collect()
         gc.freeze()  # or the generator's own collections would be everybody's latency
         return await course.run(Offering(client, mix), plan), mix
@@ -62,13 +65,11 @@ def audit(system: FreshSystem, url: str, mix: Mix) -> int | None:
 
 def main(
     seconds: Annotated[float, typer.Option(min=2, max=600, help="how long too much is offered")] = 60.0,
-    factor: Annotated[float, typer.Option(min=1, max=10, help="how many times the peak")] = 4.0,
 ) -> None:
-    """Find the peak, offer a multiple of it, go back to half of it; print the table."""
+    """Find the peak, offer four times as much, go back to half of it; print the table."""
     port, shop = ports_in_a_row(PORTS_PER_COPY), Shop()
     with FreshSystem(shop.environment, port=port) as system:
-        plan = course.Course(overload_s=seconds, factor=factor)
-        outcome, mix = uvloop.run(measured(port, shop, plan))
+        outcome, mix = uvloop.run(measured(port, shop, course.Course(overload_s=seconds)))
         offences = audit(system, f"http://127.0.0.1:{port}", mix)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     bounds = report.bounds(outcome, offences)

@@ -10,6 +10,7 @@ from loadtest.overload.figures import goodput_per_s
 from loadtest.overload.offering import Offering, Record
 
 WARM_UP_PER_S = 300.0
+OVERLOAD_FACTOR = 4.0
 STEP_FACTOR, STEPS_MAX = 1.25, 9
 GROWN_FACTOR = 1.05
 """A step that serves less than this much more than the best before has not grown; two in a row end the search."""
@@ -17,13 +18,12 @@ GROWN_FACTOR = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How long each phase takes (s), and how many times the peak is offered."""
+    """How long each phase takes (s), and where the search for the peak begins."""
 
     step_s: float = 4.0
     before_s: float = 6.0
     overload_s: float = 60.0
     after_s: float = 10.0
-    factor: float = 4.0
     first_step_per_s: float = 1_000.0
 
 
@@ -44,7 +44,7 @@ async def run(offering: Offering, course: Course) -> Outcome:
     peak_per_s = max(goodput_per_s(step) for step in steps)
     await offering.offer(peak_per_s / 4, course.step_s)  # a pause, so that `before` has nothing to make up for
     before = await offering.offer(peak_per_s / 2, course.before_s)
-    overload = await offering.offer(peak_per_s * course.factor, course.overload_s, waits=False)
+    overload = await offering.offer(peak_per_s * OVERLOAD_FACTOR, course.overload_s, waits=False)
     after = await offering.offer(peak_per_s / 2, course.after_s)
     await offering.settle(overload)
     return Outcome(steps, peak_per_s, before, overload, after)

@@ -14,6 +14,7 @@ from time import time_ns
 
 import orjson
 
+from infra.local.settings import DEMO_TOKEN
 from loadtest.buying.history import History
 from loadtest.raw_client import RawClient, body_of, written
 
@@ -27,8 +28,8 @@ TAKEN, TAKEN_EVERY = (1, 1), 20
 
 HOLD_PATH, PAY_PATH, CHARGE_PATH = "/api/v1/concert/reservation", "/api/v1/payment", "/api/v1/users/charge/point"
 
-STATIC = "test-token"
-INSIDE = {"X-Waiting-Token": STATIC}
+TICKET = "X-Waiting-Token"
+INSIDE = {TICKET: DEMO_TOKEN}
 WAITING_PEOPLE = 1_000
 
 CREATED, CONFLICT = 201, 409
@@ -108,7 +109,7 @@ class Mix:
         join = next(self._ready[JOIN]).raw
         joined = [await client.call(join) for _ in range(WAITING_PEOPLE)]
         tickets = [orjson.loads(body_of(reply))["uuid"] for _, reply in joined]
-        polls = [written("GET", "/api/v1/token", headers={"X-Waiting-Token": ticket}) for ticket in tickets]
+        polls = [written("GET", "/api/v1/token", headers={TICKET: ticket}) for ticket in tickets]
         self._ready[POLL] = cycle([Request(POLL, raw) for raw in polls])
         await client.call(self._hold(*next(self._places)).raw)
 
@@ -155,7 +156,7 @@ class Mix:
         return self._write(HOLD, HOLD_PATH, body, f"hold-{schedule}-{seat}-{number}")
 
     def _payment(self, user: object, reservation: str) -> Request:
-        body = {"userId": user, "reservationId": reservation, "token": STATIC}
+        body = {"userId": user, "reservationId": reservation, "token": DEMO_TOKEN}
         return self._write(PAY, PAY_PATH, body, f"pay-{reservation}"[:64])
 
     @staticmethod

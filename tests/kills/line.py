@@ -22,6 +22,9 @@ from tests.e2e.conftest import now_ms
 from tests.e2e.sale import Purchase, await_outcome, insist, is_not_now
 
 ASK_EVERY_S = 0.4
+COME_IN_MAX_MS = 900_000
+"""Longer than all faults of an experiment take: everybody is let in after the last of them."""
+
 STAY_S = (0.2, 1.5)
 COME_WITHIN_S = 10.0
 """Half of all people are there from the start; the others come by and by, for so long."""
@@ -81,9 +84,8 @@ class Line:
         """When the visit ends, epoch ms; None when all of it passed before the word that it began got through."""
         place = place_of(person.token)
         assert place is not None
-        waited_ms = now_ms()
-        while True:
-            sent_ms = now_ms()
+        came_ms = waited_ms = now_ms()
+        while (sent_ms := now_ms()) < came_ms + COME_IN_MAX_MS:
             told = await self._ask(person, place[1])
             state = told["state"] if told else ""
             if told and state == "INSIDE":
@@ -94,6 +96,7 @@ class Line:
             if state == "WAITING":
                 waited_ms = sent_ms
             await asyncio.sleep(ASK_EVERY_S)
+        raise AssertionError(f"user {person.user} was not let in within {COME_IN_MAX_MS // 1000} s")
 
     async def _ask(self, person: Buyer, sequence: int) -> dict[str, Any] | None:
         """What the person is told; None when nobody answers for now."""

@@ -17,7 +17,7 @@ from libs.common.events.topics import TOPICS
 from libs.common.messaging.kafka.settings import Times, servers_of
 from libs.common.messaging.redis_streams.entries import stream_key
 from libs.common.testing.eventually import eventually
-from loadtest.audit.doors.ports import Body
+from loadtest.audit.doors.ports import Body, Heard
 from loadtest.audit.place import find
 from loadtest.audit.world import Reader, World
 from tests.e2e.system import IS_NATIVE
@@ -42,14 +42,25 @@ class Replay:
         self._reader: Reader = find(self.stage.system.environment).reader
 
     async def told_again(self) -> None:
-        """Everything that the topics have is told again, and every group has finished it."""
+        """Everything that the topics have is told again, and every group has finished it; of what came since then
+        there is always something left while people buy."""
         began = await (self._reset_kafka() if IS_NATIVE else asyncio.to_thread(self._reset_redis))
         self.stage.seen.faults.append(f"replay of {began} events")
 
-        async def is_finished() -> bool:
-            return await self._unfinished_count() == 0
+        had = _counts(await self._heard())
+        behind: list[str] = []
 
-        await eventually(is_finished, SETTLED_S, "every group at the end of its topics again")
+        async def is_finished() -> bool:
+            heard = await self._heard()
+            came = {topic: count - had[topic] for topic, count in _counts(heard).items()}
+            left = {(each.group, each.topic): each.unfinished_count for each in heard.shares}
+            behind[:] = [f"{group} {topic}: {count}" for (group, topic), count in left.items() if count > came[topic]]
+            return not behind
+
+        try:
+            await eventually(is_finished, SETTLED_S)
+        except AssertionError:
+            raise AssertionError(f"not at the end of their topics after {SETTLED_S:g} s: {behind}") from None
 
     async def changes_nothing(self) -> None:
         """The same once more while nobody does anything: every document says what it said.
@@ -63,11 +74,10 @@ class Replay:
         changed = {id_: states for id_, states in changed.items() if states[0] != states[1]}
         assert not changed, f"{len(changed)} documents were changed, such as {next(iter(changed.items()))}"
 
-    async def _unfinished_count(self) -> int:
+    async def _heard(self) -> Heard:
         broker = self._reader.broker
         assert broker is not None
-        heard = await asyncio.to_thread(broker.hear, frozenset())
-        return sum(share.unfinished_count for share in heard.shares)
+        return await asyncio.to_thread(broker.hear, frozenset())
 
     def _reset_redis(self) -> int:
         with redis.Redis(unix_socket_path=str(self.stage.system.state_dir / "redis.sock")) as client:
@@ -100,6 +110,11 @@ async def _to_the_beginning(servers: tuple[str, ...], topic: str, group: str) ->
     finally:
         await consumer.stop()
     return sum(end[partition] - first[partition] for partition in partitions)
+
+
+def _counts(heard: Heard) -> dict[str, int]:
+    """Events by topic."""
+    return {topic: len(stream.told) for topic, stream in heard.streams.items()}
 
 
 def _decided(world: World) -> dict[tuple[str, str], Body]:

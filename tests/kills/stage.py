@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,18 @@ from tests.kills.line import Line
 BUYERS, PEOPLE = 6, 36
 ROOM_CAPACITY = "3"
 KNOBS = {"DEMO_SCHEDULES": "60", "DEMO_USERS": str(BUYERS + PEOPLE), "ROOM_CAPACITY": ROOM_CAPACITY}
-UNDER_WAY = (4, 12)
+PURCHASES_BETWEEN = (4, 12)
 """Purchases between a start, or a fault, and the next fault."""
 
 SESSION_USUAL_S = 600.0
 READY_AGAIN_S = 5.0
 GIVE_UP_S = 60.0
 SETTLED_S = 60.0
-LOOK_EVERY_S = 0.05
+NAMES = (*ROOMS, *BACKEND_NAMES)
+"""Every process of a system, by name."""
+
 IN_JAVA = ("kafka", "mongo")
 """They take longer to boot; what stands on them is given `READY_AGAIN_S` from when they answer."""
-
 
 LOST = Answered(0, {}, b"")
 
@@ -79,11 +80,9 @@ class Stage:
     at_rest: Callable[[], Awaitable[None]] | None = None
     """What is still to be tried once everything has settled."""
 
-    names: tuple[str, ...] = field(default=(*ROOMS, *BACKEND_NAMES))
-
     async def some_purchases(self) -> None:
         """Wait for a drawn number of purchases, then a little more: nobody is where they were at the last one."""
-        await self.sale.reach(self.chance.randint(*UNDER_WAY), GIVE_UP_S)
+        await self.sale.reach(self.chance.randint(*PURCHASES_BETWEEN), GIVE_UP_S)
         await asyncio.sleep(self.chance.uniform(0, 0.3))
 
     async def rows(self) -> dict[str, dict[str, Any]]:

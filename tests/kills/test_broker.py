@@ -30,7 +30,7 @@ async def test_a_redis_that_lost_its_data_or_has_that_of_long_ago_costs_nobody_a
         for fault in stage.chance.sample(("delete", "roll back"), k=2):
             # Not one byte more is written between the change of the files and the end of the process.
             await stage.tell("pause", "redis")
-            await asyncio.to_thread(_changed, tmp_path / "redis", older if fault == "roll back" else None)
+            await asyncio.to_thread(_replace, tmp_path / "redis", older if fault == "roll back" else None)
             stage.seen.faults.append(f"{fault} redis")
             await stage.ended("kill", "redis")
             await stage.some_purchases()
@@ -59,7 +59,7 @@ async def test_a_broker_that_stops_for_a_minute_delays_and_loses_nothing(tmp_pat
         await stage.some_purchases()
 
 
-def _changed(data: Path, older: Path | None) -> None:
+def _replace(data: Path, older: Path | None) -> None:
     """Delete what the folder has, and put the older copy in its place if there is one."""
     for path in data.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -8,7 +8,7 @@ import pytest
 
 from infra.local.settings import ROOMS
 from tests.e2e.system import WARM_START_S
-from tests.kills.stage import under_way
+from tests.kills.stage import NAMES, under_way
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +20,7 @@ FREEZE_S = (OUTLASTED_S + 1.0, OUTLASTED_S + 2.5)
 
 async def test_whatever_is_killed_comes_back_and_no_purchase_and_no_place_is_lost(tmp_path: Path, seed: int) -> None:
     async with under_way(tmp_path, "kills", seed) as stage:
-        victims = [*stage.names, *stage.chance.choices(stage.names, k=KILLS_BEYOND_ONE_EACH)]
+        victims = [*NAMES, *stage.chance.choices(NAMES, k=KILLS_BEYOND_ONE_EACH)]
         stage.chance.shuffle(victims)
         for name in victims:
             await stage.ended("kill", name)

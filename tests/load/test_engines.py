@@ -75,7 +75,7 @@ def test_the_recorder_s_figures_are_found_by_the_sorted_names() -> None:
     assert math.isnan(samples[0].intended_p95)
 
 
-def test_k6_s_statuses_are_told_apart_as_ours_are() -> None:
+def test_k6_s_statuses_are_told_apart_as_outcomes_shed_and_failures() -> None:
     def counted(count: int) -> dict[str, Any]:
         return {"values": {"count": count}}
 

@@ -20,8 +20,9 @@ from loadtest.raw_client import RawClient
 from tests.e2e.system import RunningSystem
 
 SHOP = Shop(schedules=40)
-SAMPLE = Course(step_s=0.8, before_s=1.0, overload_s=3.0, after_s=5.0, factor=4.0, first_step_per_s=1_500.0)
+SAMPLE = Course(step_s=0.8, before_s=1.0, overload_s=3.0, after_s=5.0, first_step_per_s=1_500.0)
 CONNECTIONS = 1_500
+PREPARE_S = 60.0
 
 
 def a_record(*rows: tuple[int, float, float, int], seconds: float = 10.0) -> Record:
@@ -41,9 +42,10 @@ def test_four_times_the_peak_is_refused_in_good_order_and_nothing_is_lost(
 
     async def take() -> Outcome:
         client = RawClient(system.port, CONNECTIONS)
-        await client.start()
         try:
-            await mix.prepare(client)
+            async with asyncio.timeout(PREPARE_S):
+                await client.start()
+                await mix.prepare(client)
             return await run(Offering(client, mix), SAMPLE)
         finally:
             client.stop()
