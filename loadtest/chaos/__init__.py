@@ -1,1 +1,1 @@
-"""What breaks a running system on purpose, and sees whether its promises hold: the fault proxy and the actions."""
+"""What breaks a running system on purpose and sees whether its promises hold: experiments, actions, the fault proxy."""

@@ -63,10 +63,13 @@ def report_command(
     table: Annotated[Path | None, typer.Option(help="a Markdown page to write the table to")] = None,
 ) -> None:
     """Write the page with plots from all kept runs, and the table."""
+    runs = kept(folder)
+    if not runs:
+        raise ConfigError(f"--folder: no run is kept in {folder}; make some with make chaos")
     write_page(folder)
     if table is not None:
         table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text(results(kept(folder), [each.name for each in all_experiments()]))
+        table.write_text(results(runs, [each.name for each in all_experiments()]))
         print(f"written: {table}")
 
 

@@ -1,7 +1,8 @@
 """From what people saw to figures: errors by kind, latency by second, recovery. Pure; times in monotonic seconds.
 
 A second is calm when nobody who asked in it met an error, and the slow ones among those who wrote something waited no
-longer than before the fault (`patience_s`). One slow second alone is the machine's; two in a row are the fault's.
+longer than before the fault (`patience_s`). One slow second alone, or one without a write, is the machine's; two
+in a row are the fault's.
 Recovery is the time from the end of the fault to the first second from which on all are calm.
 """
 
@@ -18,6 +19,11 @@ SLOW_FLOOR_S = 0.25
 """Faster than that nobody notices; and on a machine with other work a smaller bound measures that work."""
 
 SLOWER_TIMES = 3.0
+
+GAVE_UP = "gave up: "
+CALLED_OFF = ("payment CANCELLED", "payment refused: 409 HOLD_EXPIRED")
+"""What being kept out explains, beside giving up. A payment that is called off, or begins after its hold is over, gets
+one of these by the way on which it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ def errors_by_kind(seen: Iterable[Seen]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """How many came, and who went without what they came for: in the time in which that may be, and else."""
+    """How many came, and who went without what they came for: kept out while that may be, and all others."""
 
     count: int
     failed: list[str]
@@ -110,11 +116,13 @@ class People:
 
 
 def people(visits: Sequence[Visit], closed: tuple[float, float] | None) -> People:
-    """`closed`: the time (monotonic) in which the fault keeps people from buying; None where it must not."""
+    """`closed`: the time (monotonic) in which the fault keeps people from buying; None where it must not. Whoever is
+    told anything else than to come later, their own seat being taken, say, has failed at any time."""
     failed: list[str] = []
     meanwhile: list[str] = []
     for visit in visits:
         if visit.why:
             overlaps = closed is not None and visit.began_s <= closed[1] and visit.ended_s >= closed[0]
-            (meanwhile if overlaps else failed).append(f"{visit.kind}: {visit.why}")
+            is_kept_out = overlaps and (visit.why.startswith(GAVE_UP) or visit.why in CALLED_OFF)
+            (meanwhile if is_kept_out else failed).append(f"{visit.kind}: {visit.why}")
     return People(len(visits), failed, meanwhile)

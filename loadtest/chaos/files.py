@@ -27,12 +27,11 @@ Values = dict[str, Any]
 
 
 class Variant(BaseModel):
-    """One way to run an experiment: values for its `${names}`, and settings of the system."""
+    """One way to run an experiment: values for its `${names}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     values: Values = {}
-    environment: dict[str, str] = {}
 
 
 class Terms(BaseModel):
@@ -42,7 +41,7 @@ class Terms(BaseModel):
 
     name: Literal["stagedoor"]
     fault: str = Field(pattern=r"^F\d{1,2}$", description="the row of the fault matrix")
-    expected: str = Field(min_length=10, description="what the matrix promises, in a sentence")
+    expected: str = Field(min_length=10, description="what is promised and looked at, in a sentence")
     backends: tuple[Literal["embedded", "native"], ...] = ("embedded",)
     environment: dict[str, str] = Field({}, description="settings of the system, beside the usual ones")
     variants: tuple[Variant, ...] = Field((Variant(),), min_length=1, description="taken in turn, seed by seed")
@@ -55,7 +54,6 @@ class Terms(BaseModel):
     refuses: str = Field("", description="why people may have to give up while it lasts; empty: they may not")
     untrue: dict[str, str] = Field({}, description="claims of the auditor that the fault itself makes untrue: why")
     watch_s: float = Field(8.0, gt=0, le=60, description="how long the crowd is watched after the fault, at least")
-    pairs: bool = Field(True, description="may be one of two faults at a time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +85,6 @@ class Experiment:
         """True when it needs a system whose every wire goes through the proxy."""
         return bool({module.removeprefix(ACTIONS) for module in self.modules} & WIRED)
 
-    def variant(self, seed: int) -> Variant:
-        return self.terms.variants[seed % len(self.terms.variants)]
-
     def draw(self, seed: int) -> Values:
         """Every value of a run; the same for the same seed."""
         chance = random.Random(f"{self.name}/{seed}")  # noqa: S311 (repeatable, which is the point)
@@ -98,7 +93,7 @@ class Experiment:
             order = chance.sample(items, len(items))
             drawn |= {f"{name}_{place}": item for place, item in enumerate(order, 1)}
         drawn |= {name: round(chance.uniform(*bounds), 2) for name, bounds in self.terms.uniform.items()}
-        return {**drawn, **self.variant(seed).values}
+        return {**drawn, **self.terms.variants[seed % len(self.terms.variants)].values}
 
     def prepared(self, values: Values) -> dict[str, Any]:
         """The experiment as Chaos Toolkit runs it, with these values for its `${names}`."""

@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -11,6 +12,7 @@ import aiohttp
 from loadtest.buying.client import TIMEOUT_S, Client
 from loadtest.buying.crowd import OUTCOME_MAX_S, Crowd, Scene
 
+START_S = 10.0
 OVER_S = OUTCOME_MAX_S + 30.0
 """For everybody to finish, once they are told to: the longest visit is one that waits for its payment's outcome."""
 
@@ -27,13 +29,16 @@ class Load:
     _failure: BaseException | None = None
 
     def start(self) -> None:
+        """Raises TimeoutError when nobody arrives."""
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
-        self._is_there.wait(10)
+        if not self._is_there.wait(START_S):
+            raise TimeoutError(f"the load did not begin within {START_S:g} s")
 
     def end(self) -> Crowd:
         """Let everybody finish. Raises what stopped the load before its time."""
-        self._loop.call_soon_threadsafe(self._until.set)
+        with suppress(RuntimeError):  # a load that failed has closed its loop; why it did is raised below
+            self._loop.call_soon_threadsafe(self._until.set)
         self._thread.join(OVER_S)
         if self._failure is not None:
             raise self._failure

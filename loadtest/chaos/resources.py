@@ -7,6 +7,7 @@ them have.
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 import psutil
@@ -32,14 +33,14 @@ def used() -> dict[str, Used]:
     """By the name of the process; one that is not there at the moment is left out."""
     found: dict[str, Used] = {}
     rows = ask(control_socket(state_dir()), "status")["services"]
-    for row in (each for each in rows if each["name"].partition("-")[0] in ROOMS):
+    for row in (each for each in rows if each["pid"] is not None and each["name"].partition("-")[0] in ROOMS):
         try:
             process = psutil.Process(row["pid"])
             with process.oneshot():
                 memory_mb = process.memory_info().rss / 2**20
                 files = process.num_fds()
             found[row["name"]] = Used(files, _tasks(row), memory_mb)
-        except (psutil.Error, OSError, ValueError, TypeError):
+        except (psutil.Error, OSError, HTTPException):
             continue
     return found
 
@@ -53,7 +54,7 @@ def _tasks(row: Mapping[str, Any]) -> int:
 
 
 def grown(before: Mapping[str, Used], after: Mapping[str, Used]) -> Used:
-    """The largest growth of any process, each figure by itself; never below 0."""
+    """The largest growth of any process, each figure by itself; below 0 where all of them shrank."""
     both = [(before[name], after[name]) for name in before.keys() & after.keys()]
     return Used(
         max((now.files - then.files for then, now in both), default=0),

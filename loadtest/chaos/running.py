@@ -7,6 +7,7 @@ Chaos Toolkit makes the experiment; `Notes` keeps the moments at which its actio
 crowd, so that what people saw can be told as before, during and after.
 """
 
+import logging
 import os
 import tempfile
 import time
@@ -27,7 +28,7 @@ from loadtest.buying.crowd import Crowd
 from loadtest.chaos import figures, verdict
 from loadtest.chaos.files import Experiment, Values
 from loadtest.chaos.load import Load
-from loadtest.chaos.probes import NotSteady, audit
+from loadtest.chaos.probes import NotSteady, audit, gateways
 from loadtest.chaos.resources import Used, grown, used
 from loadtest.chaos.settling import settled_s
 from loadtest.chaos.target import Target, fresh, named, skipped
@@ -47,6 +48,9 @@ ALWAYS_TAKE_BACK = {"runtime": {"rollbacks": {"strategy": "always"}}}
 """By default the library leaves a fault as it is when the steady state was not met."""
 
 HELD, BROKEN, SKIPPED = "held", "broken", "skipped"
+NOBODY = {"came": 0, "calls": 0, "failed": 0, "failedMeanwhile": 0, "mayFail": "", "kinds": []}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Run:
     values: Values
     result: str
     why: str = ""
+    copies: int = 1
     judged: list[dict[str, Any]] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
     people: dict[str, Any] = field(default_factory=dict)
@@ -73,11 +78,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.experiment}-{self.backends}-{self.seed}"
+        copies = f"-{self.copies}-copies" if self.copies > 1 else ""
+        return f"{self.experiment}-{self.backends}{copies}-{self.seed}"
 
 
 def run(experiment: Experiment, seed: int) -> Run:
-    """Make one run. Raises ConfigError only for settings that name no system."""
+    """Make one run; one that something stops is broken, and says by what. Raises ConfigError for a wrong COPIES."""
     backends = os.environ.get("BACKENDS") or "embedded"
     drawn = experiment.draw(seed)
     terms, began_s = experiment.terms, time.monotonic()
@@ -87,25 +93,36 @@ def run(experiment: Experiment, seed: int) -> Run:
         "title": experiment.content["title"],
         "expected": terms.expected,
         "backends": backends,
+        "copies": _copies(experiment),
         "seed": seed,
         "values": drawn,
     }
     why = skipped(experiment, backends)
     if why:
         return Run(**about, result=SKIPPED, why=why)
-    with _system(experiment, seed) as target:
-        made = Attempt(experiment, drawn, target).made()
+    made: dict[str, Any] = {"rows": [], "people": NOBODY}
+    try:
+        with _system(experiment, about["copies"]) as target:
+            made = Attempt(experiment, drawn, target).made()
+    except (Exception, SystemExit) as stop:  # whatever it is, the next runs of a series are made
+        log.warning("%s cannot be made", experiment.name, exc_info=True)
+        made["rows"].append(Judged("run to its end", "no", "yes", False, f"{type(stop).__name__}: {stop}"))
     result = HELD if verdict.holds(made["rows"]) else BROKEN
-    judged = [row.as_json() for row in made.pop("rows")]
+    judged = [asdict(row) for row in made.pop("rows")]
     return Run(**about, result=result, judged=judged, **made, took_s=round(time.monotonic() - began_s, 1))
 
 
-def _system(experiment: Experiment, seed: int) -> AbstractContextManager[Target]:
+def _copies(experiment: Experiment) -> int:
+    if os.environ.get("TARGET"):
+        return len(gateways())
+    own = experiment.terms.environment.get("COPIES", "")
+    return LocalSettings.from_environment({"COPIES": os.environ.get("COPIES") or own}).copies
+
+
+def _system(experiment: Experiment, copies: int) -> AbstractContextManager[Target]:
     if os.environ.get("TARGET"):
         return named()
-    variant = experiment.variant(seed)
-    own = {name: value for name in ("COPIES",) if (value := os.environ.get(name))}
-    return fresh(experiment, {**experiment.terms.environment, **own, **variant.environment})
+    return fresh(experiment, {**experiment.terms.environment, "COPIES": str(copies)})
 
 
 class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
@@ -158,11 +175,11 @@ class Attempt:
         """The fields of a `Run` that its system gives, and `rows` of what is judged."""
         load = Load(self.target.urls, self.target.token, self.target.scene, self.drawn["seed"])
         self._began_s, self._began_ms = time.monotonic(), time.time_ns() // 1_000_000
+        terms = self.experiment.terms
         load.start()
         try:
             time.sleep(WARM_UP_S)
             before = self._used()
-            terms = self.experiment.terms
             notes = Notes(max(terms.watch_s, terms.recovery_s + WATCH_MORE_S))
             journal = self._journal(notes)
             fault = notes.fault(terms.recovers_after)
@@ -171,7 +188,7 @@ class Attempt:
         audited, why_not = self._audited(crowd)
         after = self._rested(before)
         rows = self._judge(journal, crowd, fault, notes.watched_s or fault.ended_s)
-        rows += verdict.audited(audited, self.experiment.terms.untrue, why_not)
+        rows += verdict.audited(audited, terms.untrue, why_not)
         rows += _leaks(before, after)
         return {
             "rows": rows,
@@ -248,7 +265,6 @@ class Attempt:
 
     def _people_json(self, crowd: Crowd, fault: figures.Fault) -> dict[str, Any]:
         found = figures.people(crowd.visits, self._closed(fault))
-        settings = LocalSettings.from_environment() if self.target.is_own else None
         return {
             "came": found.count,
             "calls": len(crowd.client.seen),
@@ -256,7 +272,6 @@ class Attempt:
             "failedMeanwhile": len(found.failed_meanwhile),
             "mayFail": self.experiment.terms.refuses,
             "kinds": sorted({each.rpartition(": ")[2] for each in (*found.failed, *found.failed_meanwhile)})[:20],
-            "copies": settings.copies if settings else len(self.target.urls),
         }
 
     def _marks(self, notes: Notes) -> list[tuple[float, str]]:

@@ -20,6 +20,7 @@ import orjson
 from infra.local.control import ask
 from infra.local.settings import DEMO_TOKEN, PORTS_PER_COPY, LocalSettings, state_dir
 from infra.local.system import control_socket
+from infra.native.provision import parts
 from libs.common.errors import ConfigError
 from loadtest.buying.crowd import Scene
 from loadtest.chaos.files import ACTIONS, Experiment
@@ -31,6 +32,8 @@ BY_URL = frozenset({f"{ACTIONS}toxics", f"{ACTIONS}tickets", "loadtest.chaos.pro
 """What needs no more than addresses."""
 
 CONTROL_S = 5.0
+NATIVE = frozenset({"java", "redis-server", "kafka, mongo stand-in"})
+"""The parts that a native system is started from; fetching them takes longer than a start may."""
 
 USUAL = {
     "DEMO_SCHEDULES": "80",
@@ -98,6 +101,8 @@ def skipped(experiment: Experiment, backends: str) -> str:
     if backends not in experiment.terms.backends:
         return f"it is about BACKENDS={' or '.join(experiment.terms.backends)}"
     missing = experiment.missing()
+    if backends == "native" and not os.environ.get("TARGET"):
+        missing |= {part.name: part.missing for part in parts() if part.name in NATIVE and part.missing}
     if missing:
         return "; ".join(f"{name}: {why}" for name, why in missing.items())
     if not os.environ.get("TARGET"):

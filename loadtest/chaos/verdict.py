@@ -31,9 +31,6 @@ class Judged:
     holds: bool | None
     why: str = ""
 
-    def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
 
 def at_most(what: str, found: float | None, bound: float, unit: str = "", *, missing: str = "") -> Judged:
     """A figure with a largest value; None where it was never reached, which does not hold unless `missing` says why it

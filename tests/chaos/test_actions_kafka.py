@@ -26,6 +26,7 @@ pytestmark = [
 
 BROKERS = (1, 2, 3)
 RESUMED_S = 15.0
+PUBLISHED_S = 60.0
 GROUP = "wallet"
 
 
@@ -57,14 +58,15 @@ async def heard(bus: EventBus) -> Counter[str]:
 
 async def publish(bus: EventBus, numbers: range) -> None:
     """Insist, as the outbox does."""
-    for number in numbers:
-        message = Message(RESERVATION_PAYMENTS, str(number), f"n/{number}", "PaymentRequested", "test", 1, b"{}")
-        while True:
-            try:
-                await bus.publish([message])
-                break
-            except DependencyDown:
-                await asyncio.sleep(0.1)
+    async with asyncio.timeout(PUBLISHED_S):
+        for number in numbers:
+            message = Message(RESERVATION_PAYMENTS, str(number), f"n/{number}", "PaymentRequested", "test", 1, b"{}")
+            while True:
+                try:
+                    await bus.publish([message])
+                    break
+                except DependencyDown:
+                    await asyncio.sleep(0.1)
 
 
 async def arrive(heard: Counter[str], numbers: range) -> None:

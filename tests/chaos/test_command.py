@@ -78,6 +78,23 @@ def test_what_cannot_be_made_here_is_skipped_by_name_without_a_system(tmp_path: 
     assert (done.returncode, done.stderr) == (HELD, "")
     assert "skipped: it is about BACKENDS=native" in done.stdout
     assert chaos("run", "--experiment", "F99").returncode == SETTING
+    assert chaos("run", "--experiment", "F14-store-killed", COPIES="many").returncode == SETTING
     listed = chaos("list").stdout
     assert "F20-two-at-once" in listed
     assert "[skipped: it is about BACKENDS=native]" in listed
+
+
+def test_a_run_whose_system_does_not_start_is_broken_with_the_reason_and_the_series_goes_on(tmp_path: Path) -> None:
+    content = yaml.safe_load(BRIEF.read_text())
+    content["extensions"][0].update(environment={"DEMO_SEATS": "many"})
+    path = tmp_path / "unstarted.yaml"
+    path.write_text(yaml.safe_dump(content))
+    done = chaos("run", "--experiment", f"{path},F14-store-killed", "--seeds", "1", "--folder", str(tmp_path))
+    assert done.returncode == BROKEN, done.stdout + done.stderr
+    found = judged(tmp_path, "unstarted")
+    (row,) = found["run"]["judged"]
+    assert (row["what"], row["holds"], found["run"]["result"]) == ("run to its end", False, "broken")
+    assert "the system ended" in row["why"]
+    assert "the system ended" in done.stdout
+    assert "skipped: it is about BACKENDS=native" in done.stdout
+    assert "run to its end" in (tmp_path / "report.html").read_text()

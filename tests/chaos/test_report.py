@@ -1,6 +1,7 @@
 """What is judged, and how it is told: figures from what people saw, bounds, tables, the page."""
 
 import re
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,7 @@ FAULT_S = 10
 def series(**at: Second) -> list[Second]:
     """Thirty calm seconds but for those given as s12=…"""
     changed = {int(name[1:]): second for name, second in at.items()}
-    return [
-        Second(place, *(second.calls, second.errors, second.p50_s, second.p95_s))
-        for place in range(30)
-        for second in (changed.get(place, CALM),)
-    ]
+    return [replace(changed.get(place, CALM), at_s=place) for place in range(30)]
 
 
 def recovery(found: list[Second], until_s: float = 30.0) -> float | None:
@@ -104,6 +101,20 @@ def test_people_who_were_kept_out_are_told_apart_only_where_the_fault_may_do_tha
     assert len(figures.people(visits, closed=None).failed) == 2
 
 
+@pytest.mark.parametrize("why", ["gave up: hold: 503 DEPENDENCY_DOWN", "payment CANCELLED",
+                                 "payment refused: 409 HOLD_EXPIRED"])  # fmt: skip
+def test_who_gave_up_or_whose_payment_was_called_off_was_kept_out(why: str) -> None:
+    found = figures.people([Visit("buyer", 11.0, 17.0, why)], closed=(10.0, 20.0))
+    assert (found.failed, found.failed_meanwhile) == ([], [f"buyer: {why}"])
+
+
+@pytest.mark.parametrize("why", ["hold refused: 409 SEAT_TAKEN", "payment refused: 402 NOT_ENOUGH_POINTS",
+                                 "payment DECLINED", "no outcome of a payment in 90 s"])  # fmt: skip
+def test_who_was_refused_what_was_theirs_has_failed_even_while_others_are_kept_out(why: str) -> None:
+    found = figures.people([Visit("buyer", 11.0, 17.0, why)], closed=(10.0, 20.0))
+    assert (found.failed, found.failed_meanwhile) == ([f"buyer: {why}"], [])
+
+
 def test_a_thousandth_of_the_people_may_fail_and_not_one_more() -> None:
     assert verdict.failures(1_000, ["x"]).holds
     assert not verdict.failures(999, ["x"]).holds
@@ -148,10 +159,10 @@ def test_an_audit_that_could_not_be_made_is_not_known_and_says_why() -> None:
 
 def a_run(result: str = HELD, **changes: Any) -> Run:
     judged = [
-        Judged("recovery", "1.5 s", "5 s", True).as_json(),
-        Judged("sagas settled", "0 s", "60 s", True).as_json(),
-        Judged("I1 double sales", "0", "0", True).as_json(),
-        Judged("I9", "0", "0", True).as_json(),
+        Judged("recovery", "1.5 s", "5 s", True),
+        Judged("sagas settled", "0 s", "60 s", True),
+        Judged("I1 double sales", "0", "0", True),
+        Judged("I9", "0", "0", True),
     ]
     fields: dict[str, Any] = {
         "experiment": "F04-redis-killed",
@@ -162,7 +173,7 @@ def a_run(result: str = HELD, **changes: Any) -> Run:
         "seed": 0,
         "values": {"seed": 0},
         "result": result,
-        "judged": judged,
+        "judged": [asdict(row) for row in judged],
         "errors": {"hold: connection lost": 7},
         "people": {"came": 900, "calls": 2_000, "failed": 0, "failedMeanwhile": 0, "mayFail": "", "kinds": []},
         "series": [{"at_s": 0, "calls": 20, "errors": 7, "p50_s": 0.004, "p95_s": None}],
@@ -171,14 +182,14 @@ def a_run(result: str = HELD, **changes: Any) -> Run:
     return Run(**{**fields, **changes})
 
 
-def worse(**changes: Any) -> Run:
+def worse() -> Run:
     judged = [
-        Judged("recovery", "7.25 s", "5 s", False).as_json(),
-        Judged("sagas settled", "3 s", "60 s", True).as_json(),
-        Judged("I1 double sales", "2", "0", False, "seat 1").as_json(),
-        Judged("I9", "1", "0", False).as_json(),
+        Judged("recovery", "7.25 s", "5 s", False),
+        Judged("sagas settled", "3 s", "60 s", True),
+        Judged("I1 double sales", "2", "0", False, "seat 1"),
+        Judged("I9", "1", "0", False),
     ]
-    return a_run(BROKEN, judged=judged, seed=1, **changes)
+    return a_run(BROKEN, judged=[asdict(row) for row in judged], seed=1)
 
 
 def test_runs_of_one_experiment_are_one_row_with_the_worst_of_each_figure() -> None:
@@ -198,6 +209,14 @@ def test_the_table_has_a_line_for_each_experiment_and_names_what_was_skipped_and
     assert "| held | 7 × hold: connection lost | 0 of 900 | 1.5 | 0.0 | 0 |" in lines[0]
     assert "| skipped: root: only root may mount |" in lines[1]
     assert len({line.count("|") for line in results([a_run(), skipped]).splitlines() if line.startswith("|")}) == 1
+
+
+def test_a_run_with_more_copies_is_kept_beside_that_with_one_and_is_a_line_of_its_own(tmp_path: Path) -> None:
+    for run in (a_run(copies=2), a_run()):
+        keep(run, tmp_path)
+    assert [run.copies for run in kept(tmp_path)] == [1, 2]
+    lines = [line for line in results(kept(tmp_path)).splitlines() if line.startswith("| F")]
+    assert ["| embedded | 1 | 1 | held |" in lines[0], "| embedded | 2 | 1 | held |" in lines[1]] == [True, True]
 
 
 def test_an_experiment_that_was_never_run_is_named() -> None:

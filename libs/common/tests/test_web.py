@@ -165,8 +165,11 @@ def test_what_needs_a_ticket_is_refused_without_one() -> None:
 
 
 def test_an_admission_survives_its_headers() -> None:
-    for admission in (Admission("t-1", 2, 9), Admission("t-1", 2, 9, ended=True), Admission("static")):
+    inside, ended = Admission("t-1", 2, 9, until_ms=5_000), Admission("t-1", 2, 9, ended=True)
+    for admission in (Admission("t-1", 2, 9), inside, ended, Admission("static")):
         assert admission_from(admission.headers()) == admission
+    assert not inside.is_over(5_000 + 2 * 250, skew_ms=250)
+    assert inside.is_over(5_001 + 2 * 250, skew_ms=250)
     assert Admission("static").may_enter(5)
     assert not Admission("t-1", 2, 9).may_enter(5)
 

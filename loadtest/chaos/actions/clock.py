@@ -66,11 +66,6 @@ def restore(service: str, state_dir: str = "") -> None:
     _set(service, RIGHT, state_dir)
 
 
-def shown(service: str, state_dir: str = "") -> dict[str, str]:
-    """What its clock is told: `+0 x1` is right, `+3600.000 x1` an hour ahead."""
-    return {"clock": _file(service, state_dir).read_text().strip()}
-
-
 def _set(service: str, clock: str, state_dir: str) -> None:
     file = _file(service, state_dir)
     draft = file.with_suffix(".new")  # renamed whole: nobody reads half a number

@@ -55,15 +55,17 @@ def unshrink(part: str, state_dir: str = "") -> None:
         return
     clear(part, state_dir)
     users = _users(part, state_dir)
-    for name in users:
-        processes.pause(name, state_dir)
-    with tempfile.TemporaryDirectory(prefix="stagedoor-disk-") as draft:
-        _copy(where, Path(draft))
-        _run("umount", "--lazy", str(where))  # whoever has files open there is killed below
-        for old in where.iterdir():
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-        _copy(Path(draft), where)
-    _start_anew(users, True, state_dir)
+    try:
+        for name in users:
+            processes.pause(name, state_dir)
+        with tempfile.TemporaryDirectory(prefix="stagedoor-disk-") as draft:
+            _copy(where, Path(draft))
+            _run("umount", "--lazy", str(where))  # whoever has files open there is killed below
+            for old in where.iterdir():
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+            _copy(Path(draft), where)
+    finally:
+        _start_anew(users, True, state_dir)
 
 
 def fill(part: str, state_dir: str = "") -> dict[str, int]:

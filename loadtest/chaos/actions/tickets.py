@@ -2,7 +2,7 @@
 
 Every answer counts the attempts, those that were refused as they should be, and the first that were not. They go to
 the gateway at `url`; empty: that of the running system, which has to let people in while this runs. The seats they want
-are of `schedule`; 0: the last one on sale, which others come to last.
+are of the last schedule on sale, which others come to last.
 """
 
 import http.client
@@ -48,7 +48,7 @@ def needs() -> Needs:
 
 
 def forged(count: int, seed: int, url: str = "") -> dict[str, Any]:
-    """Tickets with one bit turned, signed with somebody else's key under every key id, and made of nothing: 401."""
+    """Tickets with one bit turned, signed with somebody else's key under any key id, and made of nothing: 401."""
     gate = _Gate(url)
     chance = Random(seed)  # noqa: S311 (repeatable on purpose)
     real = gate.join()
@@ -68,12 +68,12 @@ def expired(count: int, url: str = "") -> dict[str, Any]:
     return _summary((gate.hold(ticket, USER, ANY, ANY) for ticket in tickets), ENDED)
 
 
-def shared(users: int, url: str = "", schedule: int = 0) -> dict[str, Any]:
+def shared(users: int, url: str = "") -> dict[str, Any]:
     """One ticket, passed on to so many others after its owner has held a seat with it: 403 NOT_YOURS. The seat is given
     back."""
     gate = _Gate(url)
     (ticket,) = gate.come_in(1)
-    schedule = schedule or gate.last_schedule(ticket)
+    schedule = gate.last_schedule(ticket)
     held = gate.hold_any(ticket, USER, schedule)
     try:
         seat = gate.free_seats(ticket, schedule)[-1]
@@ -83,13 +83,13 @@ def shared(users: int, url: str = "", schedule: int = 0) -> dict[str, Any]:
         gate.leave(ticket)
 
 
-def replayed(count: int, url: str = "", schedule: int = 0) -> dict[str, Any]:
+def replayed(count: int, url: str = "") -> dict[str, Any]:
     """A ticket that has bought, used so many times again: 403 SESSION_EXPIRED. A seat is sold for it, to a user whose
     wallet is charged first; `reservation` is it."""
     gate = _Gate(url)
     gate.call("PATCH", "/users/charge/point", "", {"userId": USER, "point": PRICE_MAX})
     (ticket,) = gate.come_in(1)
-    held = gate.hold_any(ticket, USER, schedule or gate.last_schedule(ticket))
+    held = gate.hold_any(ticket, USER, gate.last_schedule(ticket))
     gate.pay(ticket, USER, held)
     time.sleep(KNOWN_S)
     again = _summary((gate.hold(ticket, USER, ANY, ANY) for _ in range(count)), ENDED)
@@ -175,13 +175,13 @@ class _Gate:
                 told = self._wanted("GET", path, ticket, statuses={200})
                 found += [schedule["id"] for schedule in told["concertSchedules"]]
         if not found:
-            raise ConfigError("schedule: everything is sold out")
+            raise ConfigError("everything is sold out; give the system more schedules")
         return max(found)
 
     def free_seats(self, ticket: str, schedule: int) -> list[int]:
         told = self._wanted("GET", f"/concert/{schedule}/available-seats", ticket, statuses={200})
         if not told["concertSeatInfo"]:
-            raise ConfigError(f"schedule: {schedule} is sold out; name another one")
+            raise ConfigError(f"schedule {schedule} is sold out; give the system more schedules")
         return [seat["id"] for seat in told["concertSeatInfo"]["concertSeat"]]
 
     def hold(self, ticket: str, user: int, schedule: int, seat: int) -> Answer:
@@ -196,7 +196,7 @@ class _Gate:
                 return str(body["id"])
             if body.get("code") != "SEAT_TAKEN":
                 raise ConfigError(f"a good ticket could not hold a seat: {status} {body.get('code')}")
-        raise ConfigError(f"schedule: nobody leaves a seat of {schedule} to us; name another one")
+        raise ConfigError(f"nobody leaves a seat of schedule {schedule} to us; give the system more schedules")
 
     def pay(self, ticket: str, user: int, reservation: str) -> None:
         body = {"userId": user, "reservationId": reservation, "token": ticket}

@@ -99,7 +99,7 @@ def _call(control: str, method: str, path: str, body: dict[str, Any] | None = No
         connection.request(method, path, None if body is None else json.dumps(body))
         answer = connection.getresponse()
         said = answer.read()
-    except OSError as why:
+    except (OSError, http.client.HTTPException) as why:
         raise ConfigError(f"control: no fault proxy answers at {address} ({why})") from None
     finally:
         connection.close()

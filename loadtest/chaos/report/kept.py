@@ -16,6 +16,6 @@ def keep(run: Run, folder: Path) -> None:
 
 
 def kept(folder: Path) -> list[Run]:
-    """In the order of the matrix, seeds in order."""
+    """In the order of the matrix, fewer copies first, seeds in order."""
     found = [Run(**orjson.loads(path.read_bytes())) for path in folder.glob("*.json")]
-    return sorted(found, key=lambda run: (int(run.fault[1:]), run.experiment, run.backends, run.seed))
+    return sorted(found, key=lambda run: (int(run.fault[1:]), run.experiment, run.backends, run.copies, run.seed))

@@ -53,7 +53,8 @@ def page(runs: Sequence[Run]) -> str:
 def _row(row: Row) -> str:
     cells = [escape(cell) for cell in row.cells]
     cells[1] = f'<a href="#{escape(row.made[0].name)}">{cells[1]}</a>' if row.made else cells[1]
-    cells[4] = f'<span class="{row.kind}">{cells[4].replace("**", "")}</span>'
+    result = HEADINGS.index("result")
+    cells[result] = f'<span class="{row.kind}">{cells[result].replace("**", "")}</span>'
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
@@ -72,7 +73,7 @@ def _section(run: Run) -> str:
     head = f"{escape(run.fault)} · {escape(run.title)}"
     return f"""
 <h2 id="{escape(run.name)}">{head} · <span class="{run.result}">{run.result}</span></h2>
-<p>{escape(run.backends)}; {escape(values)}. Expected: {escape(run.expected)}.</p>
+<p>{escape(run.backends)}; copies = {run.copies}; {escape(values)}. Expected: {escape(run.expected)}.</p>
 <p>{people["came"]:,} people, {people["calls"]:,} calls. Errors they saw: {escape(errors)}.{escape(kept_out)}</p>
 {plot(run.series, run.marks)}
 <div class="scroll"><table><thead><tr><th>bound</th><th>found</th><th>at most</th><th></th><th></th></tr></thead>

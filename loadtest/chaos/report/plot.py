@@ -4,7 +4,7 @@ One picture, two panels over one axis of seconds. Latency is drawn on a logarith
 of what was one; errors are bars. A page's style sheet gives the colours, so that both light and dark pages can be read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from math import ceil, log10
 from typing import Any
@@ -18,6 +18,7 @@ GRID_MS = (1, 10, 100, 1_000, 10_000)
 TICKS_MAX = 14
 
 Second = Mapping[str, Any]
+Place = Callable[[float], float]
 
 
 def plot(series: Sequence[Second], marks: Sequence[tuple[float, str]]) -> str:
@@ -56,7 +57,7 @@ def _latency_grid() -> list[str]:
     return found
 
 
-def _seconds_axis(span_s: int, x: Any) -> list[str]:
+def _seconds_axis(span_s: int, x: Place) -> list[str]:
     step = max(1, ceil(span_s / TICKS_MAX / 5) * 5) if span_s > TICKS_MAX else 1
     base = ERRORS_TOP + ERRORS_HEIGHT
     ticks = [
@@ -84,7 +85,7 @@ def _line(name: str, points: Sequence[tuple[float, float | None]]) -> str:
     return "".join(lines)
 
 
-def _bars(series: Sequence[Second], x: Any, width: float) -> list[str]:
+def _bars(series: Sequence[Second], x: Place, width: float) -> list[str]:
     most = max([1, *(each["errors"] for each in series)])
     base = ERRORS_TOP + ERRORS_HEIGHT
     found = [f'<text x="{LEFT - 5:g}" y="{ERRORS_TOP + 8:g}" text-anchor="end">{most}</text>']

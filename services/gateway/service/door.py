@@ -70,7 +70,7 @@ class Door:
             raise StillWaiting(line.ahead_of(ticket.sequence) or 1)
         if not self._visits.is_over(standing):
             self._checked["inside"].inc()
-            return Admission(ticket.text, ticket.room, ticket.sequence)
+            return Admission(ticket.text, ticket.room, ticket.sequence, until_ms=standing.until_ms)
         if operation.ticket != "inside-or-ended":
             self._checked["refused_ended"].inc()
             raise SessionExpired("This visit is over; join the line again.")

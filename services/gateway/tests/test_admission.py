@@ -18,6 +18,8 @@ def test_who_is_inside_comes_through_without_a_call_and_is_introduced() -> None:
         ticket = await scene.open_visit(3)
         assert (await scene.call(*INSIDE_ROUTE, ticket)).json == {"from": "catalog"}
         introduced = {name: value for name, value in scene.catalog.sent[0].headers.items() if name.startswith("X-Tick")}
+        until = introduced.pop("X-Ticket-Until")
+        assert int(until) > scene.clock.now_ms()
         assert introduced == {"X-Ticket": ticket, "X-Ticket-Room": "1", "X-Ticket-Sequence": "3"}
         assert scene.queue.sent == []
 

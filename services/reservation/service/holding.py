@@ -80,15 +80,15 @@ class Holding:
 
         Raises SessionExpired, ReservationNotFound, NotYours, RequestInProgress, AlreadyPaid.
         """
-        _check_inside(admission)
         now_ms = self._clock.now_ms()
+        self._check_inside(admission, now_ms)
         owned(await self._books.reservations.get(reservation_id), admission, now_ms)
         step = await self._books.reservations.update(reservation_id, partial(cancel, now_ms=now_ms))
         await self._duties.follow(step, now_ms)
         return step.reservation
 
     async def _hold(self, admission: Admission, wanted: Wanted, key: IdempotencyKey) -> tuple[Reservation, bool]:
-        _check_inside(admission)
+        self._check_inside(admission, self._clock.now_ms())
         layout = await self._books.schedules.layout(wanted.schedule)
         now_ms = self._clock.now_ms()
         if not admission.may_enter(layout.room):
@@ -124,6 +124,10 @@ class Holding:
                 raise
             return self._replayed(twin, draft), True
         return await self._file(taken)
+
+    def _check_inside(self, admission: Admission, now_ms: int) -> None:
+        if admission.is_over(now_ms, self._settings.clock_skew_ms):
+            raise SessionExpired("This visit is over; join the line again.")
 
     async def _check_ticket(self, admission: Admission, user: int) -> bool:
         """Whether the ticket is bound already. Raises NotYours, SessionExpired. Static tickets bind nobody."""
@@ -238,11 +242,6 @@ class Holding:
         if refusal.code == TooManySeats.code:
             return TooManySeats(self._settings.max_seats_per_user)
         return _bound_elsewhere()
-
-
-def _check_inside(admission: Admission) -> None:
-    if admission.ended:
-        raise SessionExpired("This visit is over; join the line again.")
 
 
 def _bound_elsewhere() -> NotYours:

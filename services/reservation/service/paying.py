@@ -75,7 +75,7 @@ class Paying:
             # Paying what is paid answers with the payment there was, and uses up the key all the same.
             await self._claim_key(known, key, now_ms)
             return rehearsed.result
-        if admission.ended:
+        if admission.is_over(now_ms, self._settings.clock_skew_ms):
             raise SessionExpired("This visit is over; it can repeat a payment, not begin one.")
         await self._claim_key(known, key, now_ms)
         await self._pin(known, now_ms)

@@ -171,7 +171,7 @@ def test_keys_nobody_can_ask_for_any_more_are_forgotten() -> None:
     in_scene(play)
 
 
-def test_who_comes_late_to_sell_what_was_refunded_meanwhile_raises_no_alarm_and_who_finds_paid_seats_gone_does() -> None:
+def test_paid_seats_that_are_gone_are_an_alarm_unless_another_sold_them_and_they_were_refunded() -> None:
     async def play(scene: Scene) -> None:
         metrics = ReservationMetrics()
         books = _books(scene.store, metrics, lambda _: None, scene.catalog)
