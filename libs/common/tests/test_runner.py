@@ -24,7 +24,7 @@ ENVELOPE = {"type", "title", "status", "detail", "instance", "code", "traceId"}
 
 @asynccontextmanager
 async def listening(refuse: Refuse | None = None) -> AsyncIterator[int]:
-    """The port of an app that echoes bodies, and answers `/large` with more than sockets hold."""
+    """The port of an app that echoes bodies, answers `/large` with more than sockets hold, and `/slow` in 0.1 s."""
 
     async def echo(request: web.Request) -> web.Response:
         return web.Response(body=await whole_body(request, BODY_TIMEOUT_S))
@@ -32,9 +32,14 @@ async def listening(refuse: Refuse | None = None) -> AsyncIterator[int]:
     async def large(_: web.Request) -> web.Response:
         return web.Response(body=bytes(32 * 2**20))
 
+    async def slow(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.1)
+        return web.Response(body=b"at last")
+
     app = base_app(ServiceSettings(port=1), SystemClock(), CommonMetrics("toy"))
     app.router.add_post("/echo", echo)
     app.router.add_get("/large", large)
+    app.router.add_get("/slow", slow)
     runner = Runner(app, keepalive_s=15, shutdown_s=1, refuse=refuse)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -198,6 +203,19 @@ async def test_a_request_is_refused_without_reaching_the_app_and_the_connection_
 @pytest.mark.parametrize("leave", [LEAVE, b"Connection:close\r\n\r\n", b"connection: Close\r\n\r\n"])
 async def test_a_refused_client_that_asked_to_be_let_go_is(leave: bytes) -> None:
     assert await told(GET[:-2] + leave, refuse=lambda _: NO_ROOM) == NO_ROOM
+
+
+async def test_a_refusal_comes_after_every_answer_and_not_before_one_that_is_still_to_come() -> None:
+    def refuse(request: bytes) -> bytes | None:
+        return NO_ROOM if request.startswith(b"POST") else None
+
+    leaving = POST[:-4] + LEAVE + b"hi"
+    said = await told(GET.replace(b"/echo", b"/slow"), leaving, refuse=refuse)
+    assert NO_ROOM not in said
+    assert said.index(b"at last") < said.index(b"\r\n\r\nhi")
+    answered = await told(GET.replace(b"/echo", b"/unknown"), leaving, refuse=refuse)
+    assert answered.startswith(b"HTTP/1.1 404 ")
+    assert answered.endswith(NO_ROOM)
 
 
 async def test_nobody_is_asked_about_requests_that_come_in_pieces_or_several_at_once() -> None:
