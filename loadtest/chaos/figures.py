@@ -21,9 +21,9 @@ SLOW_FLOOR_S = 0.25
 SLOWER_TIMES = 3.0
 
 GAVE_UP = "gave up: "
-CALLED_OFF = ("payment CANCELLED", "payment refused: 409 HOLD_EXPIRED")
-"""What being kept out explains, beside giving up. A payment that is called off, or begins after its hold is over, gets
-one of these by the way on which it is asked for."""
+TOO_LATE = ("payment CANCELLED", "payment refused: 409 HOLD_EXPIRED", "hold refused: 403 SESSION_EXPIRED")
+"""What being kept out explains, beside giving up: a payment that is called off, or begins after its hold is over, and a
+hold after the visit's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,6 @@ def people(visits: Sequence[Visit], closed: tuple[float, float] | None) -> Peopl
     for visit in visits:
         if visit.why:
             overlaps = closed is not None and visit.began_s <= closed[1] and visit.ended_s >= closed[0]
-            is_kept_out = overlaps and (visit.why.startswith(GAVE_UP) or visit.why in CALLED_OFF)
+            is_kept_out = overlaps and (visit.why.startswith(GAVE_UP) or visit.why in TOO_LATE)
             (meanwhile if is_kept_out else failed).append(f"{visit.kind}: {visit.why}")
     return People(len(visits), failed, meanwhile)

@@ -84,7 +84,6 @@ def fresh(experiment: Experiment, environment: Mapping[str, str]) -> Iterator[Ta
     copies = int(settings.get("COPIES", "1"))
     port = ports_in_a_row(copies * PORTS_PER_COPY + 1)
     settings["CHAOS_CONTROL"] = f"127.0.0.1:{port + copies * PORTS_PER_COPY}"
-    settings["CHAOS_CLOCKS"] = "1" if f"{ACTIONS}clock" in experiment.modules else "0"
     command = WIRED if experiment.is_wired else LOCAL
     with FreshSystem(settings, port=port, command=command) as system:
         if experiment.is_wired:

@@ -102,8 +102,8 @@ def test_people_who_were_kept_out_are_told_apart_only_where_the_fault_may_do_tha
 
 
 @pytest.mark.parametrize("why", ["gave up: hold: 503 DEPENDENCY_DOWN", "payment CANCELLED",
-                                 "payment refused: 409 HOLD_EXPIRED"])  # fmt: skip
-def test_who_gave_up_or_whose_payment_was_called_off_was_kept_out(why: str) -> None:
+                                 "payment refused: 409 HOLD_EXPIRED", "hold refused: 403 SESSION_EXPIRED"])  # fmt: skip
+def test_who_gave_up_or_came_too_late_was_kept_out(why: str) -> None:
     found = figures.people([Visit("buyer", 11.0, 17.0, why)], closed=(10.0, 20.0))
     assert (found.failed, found.failed_meanwhile) == ([], [f"buyer: {why}"])
 

@@ -19,6 +19,8 @@ REREAD_S = 1.2
 
 PRELOADED = {
     "DONT_FAKE_MONOTONIC": "1",
+    # Else a wait on the monotonic clock ends at once, and threads take Python's lock from each other all the time.
+    "FAKETIME_FORCE_MONOTONIC_FIX": "0",
     "NO_FAKE_STAT": "1",
     "FAKETIME_CACHE_DURATION": "0",  # whole seconds, and one more: the file is read once a second
 }

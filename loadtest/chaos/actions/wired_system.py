@@ -10,8 +10,6 @@ It takes the same settings, says the same lines and ends in the same way. In add
 
 CHAOS_CONTROL   host:port of the proxy's control interface; unset: a free port, told in STATE_DIR/wired/control
 CHAOS_SEED      what the proxy's chance is drawn from; 0
-CHAOS_CLOCKS    0: no clocks of their own. libfaketime makes the waits of Python's threads spin: services with a store
-                take several times their CPU, and a sale that took 5 ms takes seconds
 """
 
 import asyncio
@@ -147,7 +145,7 @@ def _lay_wires(settings: LocalSettings, state: StateDir, wires: Path, control: s
 
 def _set_clocks(settings: LocalSettings, state: StateDir, wires: Path) -> Mapping[str, str]:
     """Give every process a clock that is right, as far as there is a library for it; what services are started with."""
-    library = None if os.environ.get("CHAOS_CLOCKS") == "0" else clock.library()
+    library = clock.library()
     if library is None:
         return {}
     clocks = clock.folder(str(state.path))

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 from libs.common.events.reservation import PaymentCancelled
 from services.reservation.app import _books
 from services.reservation.metrics import ReservationMetrics
 from services.reservation.service.duties import Duties
 from services.reservation.service.waiting import Waiters
+from services.reservation.settings import ReservationSettings
 from services.reservation.tests.scene import HOLD, ONE_BLOCK, PAY, PRICE, STATIC, Scene, in_scene, visitor
 
 
@@ -28,6 +30,22 @@ def test_objects_of_others_are_neither_shown_nor_touched() -> None:
         for payment in ("", "-0", "-2", "-01x", "-999999", "-¹"):
             reply = await scene.send("GET", f"{PAY}/{id_}{payment}", by=visitor(7))
             assert (reply.status, reply.code) == (404, "RESERVATION_NOT_FOUND")
+
+    in_scene(play)
+
+
+def test_a_request_that_outlasted_its_visit_in_a_process_that_stood_still_begins_nothing() -> None:
+    async def play(scene: Scene) -> None:
+        scene.wallet.balance[7] = 2 * PRICE
+        late_ms = 2 * ReservationSettings().clock_skew_ms
+        just = replace(visitor(7), until_ms=scene.clock.now_ms() - late_ms)
+        id_ = await scene.held(7, by=just)
+        over = replace(just, until_ms=scene.clock.now_ms() - late_ms - 1)
+        assert (await scene.hold(7, (3,), by=over)).code == "SESSION_EXPIRED"
+        assert (await scene.pay(id_, by=over)).code == "SESSION_EXPIRED"
+        assert (await scene.send("DELETE", f"{HOLD}/{id_}", by=over)).code == "SESSION_EXPIRED"
+        assert await scene.states() == ["held"]
+        assert (await scene.pay(id_, by=just)).status == 200
 
     in_scene(play)
 

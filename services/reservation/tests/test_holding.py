@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -10,7 +9,6 @@ from libs.common.events.catalog import SchedulePublished
 from libs.common.events.catalogue import to_message
 from libs.common.events.reservation import ReservationCancelled, ReservationExpired, SeatsHeld, SeatsReleased
 from libs.common.messaging.ports import Message
-from services.reservation.settings import ReservationSettings
 from services.reservation.tests.scene import (
     CALLS,
     HOLD,
@@ -195,22 +193,6 @@ def test_bad_requests_are_named_and_have_no_effect() -> None:
         assert (await scene.hold(7, schedule=OTHER_ROOM)).code == "WRONG_ROOM"
         assert (await scene.hold(7, by=visitor(7, ended=True))).code == "SESSION_EXPIRED"
         assert await scene.seats() == {}
-
-    in_scene(play)
-
-
-def test_a_request_that_outlasted_its_visit_in_a_process_that_stood_still_begins_nothing() -> None:
-    async def play(scene: Scene) -> None:
-        scene.wallet.balance[7] = 2 * PRICE
-        late_ms = 2 * ReservationSettings().clock_skew_ms
-        just = replace(visitor(7), until_ms=scene.clock.now_ms() - late_ms)
-        id_ = await scene.held(7, by=just)
-        over = replace(just, until_ms=scene.clock.now_ms() - late_ms - 1)
-        assert (await scene.hold(7, (3,), by=over)).code == "SESSION_EXPIRED"
-        assert (await scene.pay(id_, by=over)).code == "SESSION_EXPIRED"
-        assert (await scene.send("DELETE", f"{HOLD}/{id_}", by=over)).code == "SESSION_EXPIRED"
-        assert await scene.states() == ["held"]
-        assert (await scene.pay(id_, by=just)).status == 200
 
     in_scene(play)
 

@@ -32,7 +32,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("attempts-alike", "the attempt in outcomes and in the wallet's op", saga.attempts_are_alike, ("refusals",)),
     Mutant(
-        "attempt-not-compared", "the attempt in the compare-and-set", saga.attempt_is_not_compared, ("I5", "states")
+        "attempt-not-compared",
+        "the attempt in the compare-and-set",
+        saga.attempt_is_not_compared,
+        ("I5", "states", "refusals"),
     ),
     Mutant("decline-unpins", "a decline leaves the pin", saga.decline_gives_the_pin_back, ("I2",)),
     Mutant("duty-forgotten", "a reservation owes its seats until it is done", saga.duty_is_forgotten, ("I8", "I13")),
