@@ -18,12 +18,11 @@ from pathlib import Path
 import psutil
 
 from infra.local.control import ask
+from infra.local.settings import METRICS_PORTS
 from infra.local.system import control_socket
 from libs.common.errors import ConfigError
 
 SCRAPE_TIMEOUT_S = 2.0
-INNER_PORTS = (10, 11, 12, 13, 14)
-"""Above `PORT`: the gateway's inner one, queue, catalog, reservation, wallet."""
 
 SUMMED = {
     "waiting": "stagedoor_queue_waiting_people",
@@ -61,7 +60,9 @@ class Watch:
 
     def __init__(self, state_dir: Path | None, port: int) -> None:
         self._state_dir = state_dir
-        self._pages = [f"http://127.0.0.1:{port + offset}/metrics" for offset in INNER_PORTS] if state_dir else []
+        self._pages = (
+            [f"http://127.0.0.1:{port + offset}/metrics" for offset in METRICS_PORTS.values()] if state_dir else []
+        )
         self._settled: dict[float, float] = {}
         self._before: Mapping[str, float] = {}
         self._before_s = 0.0

@@ -35,6 +35,9 @@ PORTS_PER_COPY = 20
 """The second copy of everything listens this much above the first, and so on."""
 
 _ROOM_PORTS = {"gateway": 0, "admin": 10, "queue": 11, "catalog": 12, "reservation": 13, "wallet": 14}
+METRICS_PORTS = {room: _ROOM_PORTS["admin" if room == "gateway" else room] for room in ROOMS}
+"""Where each room's page of metrics is, above the first port of its copy."""
+
 _KAFKA_PORTS = {"kafka": 15, "kafka_controller": 16}
 _MONGO_PORTS = {"mongo": 17}
 

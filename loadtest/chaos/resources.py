@@ -13,11 +13,8 @@ from typing import Any
 import psutil
 
 from infra.local.control import ask
-from infra.local.settings import ROOMS, state_dir
+from infra.local.settings import METRICS_PORTS, ROOMS, state_dir
 from infra.local.system import control_socket
-
-ADMIN_OFFSET = 10
-"""From a gateway's port for clients to the one for its operators."""
 
 SCRAPE_TIMEOUT_S = 2.0
 
@@ -47,7 +44,7 @@ def used() -> dict[str, Used]:
 
 def _tasks(row: Mapping[str, Any]) -> int:
     """What a process says of itself on its page of metrics; a gateway's is not on the port of its clients."""
-    port = row["port"] + (ADMIN_OFFSET if row["name"].partition("-")[0] == "gateway" else 0)
+    port = row["port"] + (METRICS_PORTS["gateway"] if row["name"].partition("-")[0] == "gateway" else 0)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=SCRAPE_TIMEOUT_S) as page:
         lines = page.read().decode().splitlines()
     return int(float(next(line for line in lines if line.startswith("stagedoor_tasks ")).split()[1]))

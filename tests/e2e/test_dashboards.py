@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from infra.grafana.__main__ import files
+from infra.local.settings import METRICS_PORTS
 from infra.prometheus.tests.promql import ROOT, RULES, program
 from libs.common.testing.eventually import eventually
 from tests.buyer import SEAT_PRICE, Buyer
@@ -22,9 +23,6 @@ from tests.e2e.system import RunningSystem
 pytestmark = pytest.mark.e2e
 
 FOLDER = ROOT / "infra/prometheus"
-PORTS = {"gateway": 10, "queue": 11, "catalog": 12, "reservation": 13, "wallet": 14}
-"""Where each service has its metrics, counted from the system's own port."""
-
 WINDOW = "20s"
 WITHIN_S = 45.0
 LOOK_S = 0.5
@@ -67,7 +65,7 @@ def _config(port: int, folder: Path) -> Path:
     config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config["scrape_configs"] = [
         {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port + offset}"]}]}
-        for job, offset in PORTS.items()
+        for job, offset in METRICS_PORTS.items()
     ]
     config["rule_files"] = [str(folder / path.name) for path in RULES]
     for path in RULES:
