@@ -60,14 +60,11 @@ def merged_line(one: Line, other: Line) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A ticket that came in at some time. `until_ms` is when its visit ends, or would have ended, by itself."""
+    """A ticket that came in at some time. `closed`: the queue has ended the visit; `until_ms` is when it ends, or would
+    have ended, by itself."""
 
     closed: bool
     until_ms: int
-
-    def is_over(self, now_ms: int, skew_ms: int) -> bool:
-        """True when the visit was closed, or has passed its end by every clock."""
-        return self.closed or now_ms > self.until_ms + skew_ms
 
 
 def merged_standing(one: Standing, other: Standing) -> Standing:

@@ -68,7 +68,7 @@ class Door:
             self._checked["waiting"].inc()
             line = self._lines.line(ticket.room) or await self._lines.find(ticket.room)
             raise StillWaiting(line.ahead_of(ticket.sequence) or 1)
-        if not self._visits.is_over(standing):
+        if not standing.closed:
             self._checked["inside"].inc()
             return Admission(ticket.text, ticket.room, ticket.sequence, until_ms=standing.until_ms)
         if operation.ticket != "inside-or-ended":

@@ -31,9 +31,9 @@ class SessionTable:
     def standing(self, ticket: Ticket) -> Standing | None:
         return self._standings.get(_key(ticket.room, ticket.sequence))
 
-    def is_over(self, standing: Standing) -> bool:
-        """True when the visit has ended by now."""
-        return standing.is_over(self._clock.now_ms(), self._skew_ms)
+    def has_passed(self, standing: Standing) -> bool:
+        """True when the visit's end has passed, as far as our clock can say."""
+        return self._clock.now_ms() > standing.until_ms + self._skew_ms
 
     def hear(self, room: int, sequence: int, news: Standing) -> Standing:
         """Merge what was heard of a ticket; what is known of it now."""

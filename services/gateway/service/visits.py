@@ -1,4 +1,10 @@
-"""Visits: from the table where it knows, else from the queue, which is asked once however many wait for the answer."""
+"""Visits: from the table where it knows, else from the queue, which is asked once however many wait for the answer.
+
+A clock may be wrong by more than it should. So a visit that is over by the gateway's own clock, and of whose end the
+queue has not told, is asked for before anybody is turned away: who is told so joins again, and has lost a place.
+"""
+
+from dataclasses import replace
 
 from libs.common.clock import Clock
 from libs.common.contract.queue import SessionView
@@ -24,16 +30,16 @@ class Visits:
         self._lookups: SingleFlight[Standing | None] = SingleFlight()
         self._claims: SingleFlight[Standing | None] = SingleFlight()
 
-    def known(self, ticket: Ticket) -> Standing | None:
-        """What the table knows, without asking."""
-        return self._table.standing(ticket)
-
-    def is_over(self, standing: Standing) -> bool:
-        return self._table.is_over(standing)
+    async def known(self, ticket: Ticket) -> Standing | None:
+        """What the table knows, without asking; of a visit that is over by our clock alone, what the queue says."""
+        known = self._table.standing(ticket)
+        if known is None or known.closed or not self._table.has_passed(known):
+            return known
+        return await self._lookups.run(ticket.text, lambda: self._look_up(ticket))
 
     async def looked_up(self, ticket: Ticket) -> Standing | None:
         """What is known of a ticket; the queue is asked at most once a second for one that has not come in."""
-        known = self._table.standing(ticket)
+        known = await self.known(ticket)
         if known is not None or self._table.is_known_outside(ticket):
             return known
         return await self._lookups.run(ticket.text, lambda: self._look_up(ticket))
@@ -48,9 +54,12 @@ class Visits:
 
     async def _look_up(self, ticket: Ticket) -> Standing | None:
         self._metrics.session_lookups.inc()
-        learnt = self._learn(ticket, await self._queue.session(ticket))
+        view = await self._queue.session(ticket)
+        learnt = self._learn(ticket, view)
         if learnt is None:
             self._table.hear_outside(ticket)
+        elif view.state != "open" and self._table.has_passed(learnt):  # a queue whose store lost the visit agrees too
+            return replace(learnt, closed=True)
         return learnt
 
     async def _claim(self, ticket: Ticket) -> Standing | None:

@@ -90,7 +90,7 @@ class Waiting:
                 await self._visits.end(ticket)
 
     async def _place(self, ticket: Ticket) -> Place:
-        visit = self._visits.known(ticket)
+        visit = await self._visits.known(ticket)
         if visit is None:
             line = self._lines.line(ticket.room) or await self._lines.find(ticket.room)
             if line.ahead_of(ticket.sequence):
@@ -98,4 +98,4 @@ class Waiting:
             visit = await self._visits.claimed(ticket)
             if visit is None:
                 return front_place(self._pace, self._chance())
-        return ended_place(self._pace) if self._visits.is_over(visit) else inside_place(self._pace, visit.until_ms)
+        return ended_place(self._pace) if visit.closed else inside_place(self._pace, visit.until_ms)

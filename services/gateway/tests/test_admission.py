@@ -155,6 +155,36 @@ def test_a_visit_ends_by_itself_when_every_clock_is_past_its_end(skew_s: float) 
     play(part, clock_skew_s=skew_s)
 
 
+def test_a_clock_that_is_wrong_turns_nobody_away_whom_the_queue_has_inside() -> None:
+    async def part(scene: Scene) -> None:
+        ticket = await scene.open_visit(3)
+        scene.queue.states[3] = "open"
+        scene.queue.visit_ms = -3_600_000  # to a gateway that is an hour ahead every visit is over long since
+        await scene.clock.sleep(601)
+        for _ in range(3):
+            assert (await scene.call(*INSIDE_ROUTE, ticket)).status == 200
+            assert (await scene.poll(ticket))["state"] == "INSIDE"
+        scene.queue.states[3] = "ended"
+        assert (await scene.poll(ticket))["state"] == "ENDED"
+        assert (await scene.call(*INSIDE_ROUTE, ticket)).code == "SESSION_EXPIRED"
+
+    play(part)
+
+
+def test_a_visit_past_its_end_is_over_although_the_queue_has_lost_it_or_is_away() -> None:
+    async def part(scene: Scene) -> None:
+        ticket = await scene.open_visit(3, visit_s=0.01)
+        await scene.clock.sleep(0.02)
+        scene.queue.is_down = True
+        assert (await scene.call(*INSIDE_ROUTE, ticket)).code == "DEPENDENCY_DOWN"
+        scene.queue.is_down = False
+        scene.queue.states[3] = "none"
+        assert (await scene.call(*INSIDE_ROUTE, ticket)).code == "SESSION_EXPIRED"
+        assert (await scene.poll(ticket))["state"] == "ENDED"
+
+    play(part)
+
+
 def test_after_a_gap_open_visits_are_asked_for_again_and_closed_ones_stay_closed() -> None:
     async def part(scene: Scene) -> None:
         opened, closed = await scene.open_visit(3), await scene.open_visit(4)

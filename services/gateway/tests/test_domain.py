@@ -73,12 +73,6 @@ def test_what_is_known_of_a_visit_needs_no_order_and_no_count(one: Standing, two
     assert merged_standing(one, two).closed == (one.closed or two.closed)
 
 
-def test_a_visit_is_over_when_closed_or_when_every_clock_is_past_its_end() -> None:
-    visit = Standing(closed=False, until_ms=1_000)
-    assert [visit.is_over(now_ms, 200) for now_ms in (0, 1_000, 1_200, 1_201)] == [False, False, False, True]
-    assert Standing(closed=True, until_ms=1_000).is_over(0, 200)
-
-
 def test_a_place_in_line_counts_oneself_and_is_never_0_while_waiting() -> None:
     assert [waiting_place(line(watermark=5), sequence, PACE, 0).position for sequence in (9, 6, 5, 1)] == [4, 1, 1, 1]
     assert front_place(PACE, 0).position == 1
