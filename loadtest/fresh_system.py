@@ -21,7 +21,8 @@ STOP_TIMEOUT_S = 15.0
 
 class FreshSystem:
     """A fresh system of `make run` in a temporary state folder, for the time of a `with`. Another command may start
-    it, where that behaves the same and takes the same verbs; `variables` is the environment in which they find it."""
+    it, where that behaves the same and takes the same verbs; `variables` is the environment in which they find it.
+    It ends with this process, even by kill -9."""
 
     def __init__(
         self, environment: dict[str, str], *, port: int = PORT, command: tuple[str, ...] = ("infra.local", "run")
@@ -41,7 +42,7 @@ class FreshSystem:
         }
         self.variables = {**os.environ, **own, **self._environment}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *self._command], cwd=ROOT, env=self.variables,
+            [sys.executable, "-m", *self._command, "--parent", str(os.getpid())], cwd=ROOT, env=self.variables,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:

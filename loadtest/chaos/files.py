@@ -70,9 +70,9 @@ class Experiment:
 
     @property
     def modules(self) -> list[str]:
-        """What its activities are from."""
-        found = {activity["provider"]["module"] for activity in self.activities if "provider" in activity}
-        return sorted(found)
+        """What its activities are from; those that run a program or ask a URL are from none."""
+        providers = [activity.get("provider", {}) for activity in self.activities]
+        return sorted({provider["module"] for provider in providers if "module" in provider})
 
     @property
     def activities(self) -> Iterator[dict[str, Any]]:

@@ -209,6 +209,8 @@ class Attempt:
             journal: dict[str, Any] = run_experiment(content, settings=ALWAYS_TAKE_BACK, event_handlers=[notes])
         except ChaosException as wrong:
             raise ConfigError(f"{self.experiment.path.name}: {wrong}") from None
+        if journal["status"] == "interrupted":  # the library takes Ctrl-C and SIGTERM for its own: they end the series
+            raise KeyboardInterrupt
         return journal
 
     def _judge(self, journal: Mapping[str, Any], crowd: Crowd, fault: figures.Fault, watched_s: float) -> list[Judged]:

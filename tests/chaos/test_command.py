@@ -1,14 +1,19 @@
 """`make chaos` as a user types it, on a system of its own: what holds, what is broken, what is skipped."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 import yaml
+
+from infra.local.settings import ROOMS
+from loadtest.chaos.actions.place import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -16,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 BRIEF = Path(__file__).with_name("brief.yaml")
 HELD, BROKEN, SETTING = 0, 1, 2
 RUN_S = 100.0
+GONE_WITHIN_S = 15.0
 
 
 def chaos(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -82,6 +88,32 @@ def test_what_cannot_be_made_here_is_skipped_by_name_without_a_system(tmp_path: 
     listed = chaos("list").stdout
     assert "F20-two-at-once" in listed
     assert "[skipped: it is about BACKENDS=native]" in listed
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_a_series_that_is_ended_makes_no_other_run_and_leaves_no_process(by: signal.Signals, tmp_path: Path) -> None:
+    content = yaml.safe_load(BRIEF.read_text())
+    content["steady-state-hypothesis"]["probes"] = []
+    reached = tmp_path / "reached"
+    touch = {"type": "process", "path": "touch", "arguments": [str(reached)]}
+    content["method"] = [{"type": "action", "name": "wait", "pauses": {"after": 90}, "provider": touch}]
+    path = tmp_path / "long.yaml"
+    path.write_text(yaml.safe_dump(content))
+    words = ("run", "--experiment", f"{path},F14-store-killed", "--seeds", "1", "--folder", str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtest.chaos", *words], cwd=ROOT, text=True,
+        env={**os.environ, "BACKENDS": "", "COPIES": "", "TARGET": ""}, stdout=subprocess.PIPE,
+    ) as series:  # fmt: skip
+        wait_until(lambda: reached.is_file() or series.poll() is not None, RUN_S, "the method has begun")
+        assert reached.is_file()
+        started = psutil.Process(series.pid).children(recursive=True)
+        assert len(started) > len(ROOMS)
+        series.send_signal(by)
+        told, _ = series.communicate(timeout=RUN_S)
+    assert series.returncode != HELD
+    assert "skipped" not in told
+    _, left = psutil.wait_procs(started, timeout=GONE_WITHIN_S)
+    assert left == []
 
 
 def test_a_run_whose_system_does_not_start_is_broken_with_the_reason_and_the_series_goes_on(tmp_path: Path) -> None:

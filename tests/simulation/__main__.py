@@ -17,6 +17,8 @@ from tests.simulation.run import Result, run_seed
 CHUNK_COUNT = 8
 """Seeds a worker takes at a time: few, because their lengths differ."""
 
+TOLD_EVERY_SEEDS = 500
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 1 when an invariant broke, or when a mutant stayed alive."""
@@ -42,8 +44,9 @@ def _run(pool: ProcessPoolExecutor, seeds: range, *, jumps: bool) -> int:
         totals.add(result)
         if result.findings:
             _say(f"SEED={result.seed} {str(result.findings[0])[:300]}")
-    for line in totals.lines():
-        _say(line)
+        if totals.seeds % TOLD_EVERY_SEEDS == 0 or totals.seeds == len(seeds):  # a run of hours may be ended early
+            for line in totals.lines():
+                _say(line)
     return 1 if totals.broken else 0
 
 

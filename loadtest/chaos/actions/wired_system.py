@@ -1,4 +1,4 @@
-"""The system of `make run`, made to be disturbed: `python -m loadtest.chaos.actions.wired_system`.
+"""The system of `make run`, made to be disturbed: `python -m loadtest.chaos.actions.wired_system --parent PID`.
 
 It takes the same settings, says the same lines and ends in the same way. In addition
 
@@ -49,8 +49,11 @@ exec {binary} "$@"
 """
 
 
-async def run() -> None:
-    """Until SIGTERM, like `make run`. Raises ConfigError with one sentence when it cannot be brought up."""
+async def run(parent: int) -> None:
+    """Until SIGTERM or the end of the process `parent`, like `make run`.
+
+    Raises ConfigError with one sentence when it cannot be brought up.
+    """
     settings = LocalSettings.from_environment()
     state = StateDir(settings.state_dir)
     state.prepare()
@@ -69,7 +72,7 @@ async def run() -> None:
                 return (*start, *given, sys.executable, "-m", f"services.{room}")
 
             # Read anew: where the wires are has changed the environment.
-            await run_system(LocalSettings.from_environment(), command=command)
+            await run_system(LocalSettings.from_environment(), parent=parent, command=command)
 
 
 @contextmanager
@@ -165,7 +168,7 @@ def _set_clocks(settings: LocalSettings, state: StateDir, wires: Path) -> Mappin
 
 if __name__ == "__main__":
     try:
-        asyncio.run(run())
+        asyncio.run(run(parent=int(sys.argv[sys.argv.index("--parent") + 1])))
     except ConfigError as sentence:
         print(sentence, file=sys.stderr)
         sys.exit(1)
