@@ -1,6 +1,6 @@
 """Chaos experiments: `python -m loadtest.chaos run|list|report`, or `make chaos`.
 
-Exit code 0: all that ran held. 1: a bound was broken. 2: a setting names nothing.
+Exit code 0: all that ran held. 1: a bound was broken. 2: a setting names nothing, or a file is no experiment.
 """
 
 import logging
@@ -32,10 +32,9 @@ def run_command(
     seeds: Annotated[int, typer.Option(min=0, max=10_000, help="runs of each; 0: each of its variants once")] = 0,
     first: Annotated[int, typer.Option(min=0, help="the first seed")] = 0,
     folder: Folder = Path(".chaos"),
-    verbose: Annotated[bool, typer.Option(help="what Chaos Toolkit says, too")] = False,
 ) -> None:
     """Make experiments, one after the other, and print what each is judged by."""
-    logging.getLogger("chaostoolkit").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    logging.getLogger("chaostoolkit").setLevel(logging.CRITICAL)  # what it says is told with each run
     console = Console(width=None if sys.stdout.isatty() else 160)
     broken = 0
     for each in chosen(experiment):

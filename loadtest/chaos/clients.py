@@ -26,12 +26,16 @@ CLOSED_S = 24.0
 
 GIVE_UP_S = CLOSED_S + 4.0
 CALL_S = 10.0
+HTTP_PORT, HTTPS_PORT = 80, 443
 CONNECTING_AT_ONCE = 100
 LOST = "not at all"
 ANSWERS = ("201", "429 with Retry-After", "503 with Retry-After")
 """What a join may be answered."""
 
-HEAD = b"POST /api/v1/payment HTTP/1.1\r\nHost: x\r\nX-Waiting-Token: %b\r\nContent-Type: application/json\r\n"
+HEAD = (
+    b"POST /api/v1/payment HTTP/1.1\r\nHost: %(host)b\r\n"
+    b"X-Waiting-Token: %(token)b\r\nContent-Type: application/json\r\n"
+)
 KINDS: dict[str, tuple[bytes, bytes]] = {
     "idle": (b"", b""),
     "dripping head": (HEAD, b"X-A: b\r\n"),
@@ -101,15 +105,17 @@ async def _all_slow(url: str, counts: dict[str, int]) -> dict[str, Any]:
 async def _lived_s(url: str, first: bytes, drip: bytes, connecting: asyncio.Semaphore) -> float | None:
     """How long one connection was kept; None for one that was refused, or closed before it could be slow."""
     address = urlsplit(url)
+    is_safe = address.scheme == "https"
+    port = address.port or (HTTPS_PORT if is_safe else HTTP_PORT)
     try:
-        async with connecting:
-            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        async with connecting, asyncio.timeout(CALL_S):
+            reader, writer = await asyncio.open_connection(address.hostname, port, ssl=is_safe or None)
     except OSError:
         return None
     began_s = time.monotonic()
     listening = asyncio.ensure_future(reader.read())
     try:
-        writer.write(first.replace(b"%b", token().encode()))
+        writer.write(first % {b"host": address.netloc.encode(), b"token": token().encode()})
         while not listening.done() and time.monotonic() - began_s < GIVE_UP_S:
             await asyncio.wait([listening], timeout=DRIP_S)
             writer.write(drip)

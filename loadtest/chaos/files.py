@@ -1,7 +1,8 @@
 """The experiments: Chaos Toolkit files, and what each of them says about itself in the extension `stagedoor`.
 
-A file is an ordinary experiment (hypothesis, method, rollbacks). What one run of it needs beside that (on which system,
-with which settings, what is drawn from the seed, what it is judged by) stands in its extension, as `Terms`.
+A file is an ordinary experiment (method, rollbacks); without a steady-state-hypothesis it gets that of
+`steady_state.yaml`. What one run of it needs beside that (on which system, with which settings, what is drawn from the
+seed, what it is judged by) stands in its extension, as `Terms`.
 """
 
 import importlib
@@ -9,29 +10,26 @@ import random
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from chaoslib.exceptions import ChaosException
+from chaoslib.experiment import ensure_experiment_is_valid
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from libs.common.errors import ConfigError
 
 FOLDER = Path(__file__).with_name("experiments")
+USUAL_STEADY_STATE = Path(__file__).with_name("steady_state.yaml")
+STEADY_STATE = "steady-state-hypothesis"
 EXTENSION = "stagedoor"
 ACTIONS = "loadtest.chaos.actions."
 WIRED = frozenset({"toxics", "clock", "partition"})
 """Modules of actions that need the proxy on every wire, or a clock of its own for every process."""
 
 Values = dict[str, Any]
-
-
-class Variant(BaseModel):
-    """One way to run an experiment: values for its `${names}`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    values: Values = {}
 
 
 class Terms(BaseModel):
@@ -44,7 +42,7 @@ class Terms(BaseModel):
     expected: str = Field(min_length=10, description="what is promised and looked at, in a sentence")
     backends: tuple[Literal["embedded", "native"], ...] = ("embedded",)
     environment: dict[str, str] = Field({}, description="settings of the system, beside the usual ones")
-    variants: tuple[Variant, ...] = Field((Variant(),), min_length=1, description="taken in turn, seed by seed")
+    variants: tuple[Values, ...] = Field(({},), min_length=1, description="values, taken in turn, seed by seed")
     shuffled: dict[str, list[str]] = Field({}, description="name: a list; name_1, name_2 … in an order of the seed")
     uniform: dict[str, tuple[float, float]] = Field({}, description="name: a number of the seed between two")
     recovery_s: float = Field(5.0, gt=0, description="from the end of the fault until all is as before")
@@ -76,7 +74,7 @@ class Experiment:
 
     @property
     def activities(self) -> Iterator[dict[str, Any]]:
-        yield from self.content["steady-state-hypothesis"]["probes"]
+        yield from self.content[STEADY_STATE].get("probes", [])
         yield from self.content["method"]
         yield from self.content.get("rollbacks", [])
 
@@ -93,12 +91,12 @@ class Experiment:
             order = chance.sample(items, len(items))
             drawn |= {f"{name}_{place}": item for place, item in enumerate(order, 1)}
         drawn |= {name: round(chance.uniform(*bounds), 2) for name, bounds in self.terms.uniform.items()}
-        return {**drawn, **self.terms.variants[seed % len(self.terms.variants)].values}
+        return {**drawn, **self.terms.variants[seed % len(self.terms.variants)]}
 
     def prepared(self, values: Values) -> dict[str, Any]:
-        """The experiment as Chaos Toolkit runs it, with these values for its `${names}`."""
+        """The experiment as Chaos Toolkit runs it, with these values for its `${names}`, and `${untrue}`."""
         content = deepcopy(self.content)
-        content["configuration"] = {**content.get("configuration", {}), **values}
+        content["configuration"] = {**content.get("configuration", {}), "untrue": self.terms.untrue, **values}
         return content
 
     def missing(self) -> dict[str, str]:
@@ -114,13 +112,24 @@ def read(path: Path) -> Experiment:
     """Raises ConfigError, naming the file and what is wrong with it."""
     try:
         content = yaml.safe_load(path.read_text())
+        content[STEADY_STATE] = content.get(STEADY_STATE) or _usual_steady_state()
         extensions: Mapping[str, Any] = {each["name"]: each for each in content["extensions"]}
-        return Experiment(path, content, Terms.model_validate(extensions[EXTENSION]))
+        found = Experiment(path, content, Terms.model_validate(extensions[EXTENSION]))
+        ensure_experiment_is_valid(found.prepared(found.draw(0)))
+    except ChaosException as wrong:
+        raise ConfigError(f"{path.name}: {wrong}") from None
     except ValidationError as wrong:
         first = wrong.errors()[0]
         raise ConfigError(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as wrong:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as wrong:
         raise ConfigError(f"{path.name}: not an experiment with an extension {EXTENSION}: {wrong!r}") from None
+    return found
+
+
+@cache
+def _usual_steady_state() -> dict[str, Any]:
+    usual: dict[str, Any] = yaml.safe_load(USUAL_STEADY_STATE.read_text())
+    return usual
 
 
 def all_experiments() -> list[Experiment]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import psutil
 
-from infra.local.control import ask
-from infra.local.settings import METRICS_PORTS, ROOMS, state_dir
-from infra.local.system import control_socket
+from infra.local.settings import METRICS_PORTS, ROOMS
+from loadtest.chaos.actions import place
 
 SCRAPE_TIMEOUT_S = 2.0
 
@@ -29,8 +28,9 @@ class Used:
 def used() -> dict[str, Used]:
     """By the name of the process; one that is not there at the moment is left out."""
     found: dict[str, Used] = {}
-    rows = ask(control_socket(state_dir()), "status")["services"]
-    for row in (each for each in rows if each["pid"] is not None and each["name"].partition("-")[0] in ROOMS):
+    for row in (
+        each for each in place.rows().values() if each["pid"] is not None and each["name"].partition("-")[0] in ROOMS
+    ):
         try:
             process = psutil.Process(row["pid"])
             with process.oneshot():

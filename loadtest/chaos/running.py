@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chaoslib.exceptions import ChaosException
-from chaoslib.experiment import ensure_experiment_is_valid, run_experiment
+from chaoslib.experiment import run_experiment
 from chaoslib.run import RunEventHandler
 
 from infra.local.settings import LocalSettings
@@ -104,7 +104,7 @@ def run(experiment: Experiment, seed: int) -> Run:
     try:
         with _system(experiment, about["copies"]) as target:
             made = Attempt(experiment, drawn, target).made()
-    except (Exception, SystemExit) as stop:  # whatever it is, the next runs of a series are made
+    except Exception as stop:  # whatever it is, the next runs of a series are made
         log.warning("%s cannot be made", experiment.name, exc_info=True)
         made["rows"].append(Judged("run to its end", "no", "yes", False, f"{type(stop).__name__}: {stop}"))
     result = HELD if verdict.holds(made["rows"]) else BROKEN
@@ -205,7 +205,6 @@ class Attempt:
     def _journal(self, notes: Notes) -> dict[str, Any]:
         content = self.experiment.prepared(self.drawn)
         try:
-            ensure_experiment_is_valid(content)
             journal: dict[str, Any] = run_experiment(content, settings=ALWAYS_TAKE_BACK, event_handlers=[notes])
         except ChaosException as wrong:
             raise ConfigError(f"{self.experiment.path.name}: {wrong}") from None

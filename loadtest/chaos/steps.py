@@ -7,13 +7,14 @@ from shutil import rmtree
 from urllib.parse import urlsplit
 
 import apsw
+from chaoslib import substitute
 from chaoslib.activity import run_activity
 from chaoslib.exceptions import ActivityFailed
 
 from infra.local.settings import ROOMS
 from libs.common.errors import ConfigError
 from loadtest.chaos.actions import place, processes, redis_data
-from loadtest.chaos.files import chosen
+from loadtest.chaos.files import FOLDER, read
 
 READY_S = 30.0
 LOCK_WAIT_MS = 5_000
@@ -69,11 +70,11 @@ def lock_store(service: str, seconds: float) -> None:
 
 
 def play(experiment: str, seed: int, lag_s: float = 0.0) -> list[str]:
-    """The method of another experiment, and its rollbacks, as one step; the names of what was done.
+    """The method of another experiment of `experiments/`, and its rollbacks, as one step; the names of what was done.
 
     Raises ConfigError with what could not be done.
     """
-    (found,) = chosen(experiment)
+    found = read(FOLDER / f"{experiment}.yaml")
     values = found.draw(seed)
     time.sleep(lag_s)
     done, failed = [], []
@@ -83,8 +84,7 @@ def play(experiment: str, seed: int, lag_s: float = 0.0) -> list[str]:
             done.append(activity["name"])
         except ActivityFailed as why:
             failed.append(f"{activity['name']}: {why}")
-        pause = activity.get("pauses", {}).get("after", 0)
-        time.sleep(float(values[pause[2:-1]] if isinstance(pause, str) else pause))
+        time.sleep(substitute(activity.get("pauses", {}), values, {}).get("after", 0))
     if failed:
         raise ConfigError("; ".join(failed))
     return done

@@ -60,10 +60,9 @@ def test_a_bound_that_does_not_hold_ends_with_code_1_and_the_fault_is_taken_back
     content = yaml.safe_load(BRIEF.read_text())
     content["extensions"][0].update(refuses="", watch_s=1, environment={"DEMO_SCHEDULES": "30", "PAY_WAIT_S": "0.1"})
     processes = {"type": "python", "module": "loadtest.chaos.actions.processes"}
-    probes = content["steady-state-hypothesis"]["probes"]
-    (purchase,) = [probe for probe in probes if probe["provider"]["func"] == "purchase_works"]
-    purchase["provider"]["arguments"] = {"within_s": 1}
-    content["steady-state-hypothesis"]["probes"] = [purchase]
+    ask = {"type": "python", "module": "loadtest.chaos.probes", "func": "purchase_works", "arguments": {"within_s": 1}}
+    purchase = {"type": "probe", "name": "a purchase works at once", "tolerance": True, "provider": ask}
+    content["steady-state-hypothesis"] = {"title": "people buy", "probes": [purchase]}
     freeze = {"provider": {**processes, "func": "pause", "arguments": {"service": "wallet"}}}
     wake = {"provider": {**processes, "func": "resume", "arguments": {"service": "wallet"}}}
     content["method"] = [{"type": "action", "name": "freeze the wallet", **freeze}]
@@ -93,7 +92,7 @@ def test_what_cannot_be_made_here_is_skipped_by_name_without_a_system(tmp_path: 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_a_series_that_is_ended_makes_no_other_run_and_leaves_no_process(by: signal.Signals, tmp_path: Path) -> None:
     content = yaml.safe_load(BRIEF.read_text())
-    content["steady-state-hypothesis"]["probes"] = []
+    content["steady-state-hypothesis"] = {"title": "nobody asks", "probes": []}
     reached = tmp_path / "reached"
     touch = {"type": "process", "path": "touch", "arguments": [str(reached)]}
     content["method"] = [{"type": "action", "name": "wait", "pauses": {"after": 90}, "provider": touch}]

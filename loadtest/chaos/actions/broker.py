@@ -16,53 +16,53 @@ def needs() -> Needs:
     return {}
 
 
-def down(seconds: float, state_dir: str = "") -> dict[str, float]:
+def down(seconds: float) -> dict[str, float]:
     """Away for so many seconds, connections are refused; back when this returns, and how long that took in all."""
-    name = _process(state_dir)
-    processes.keep_down(name, seconds, state_dir)
-    return {"seconds": seconds + processes.wait_ready(name, state_dir=state_dir)["seconds"]}
+    name = _process()
+    processes.keep_down(name, seconds)
+    return {"seconds": seconds + processes.wait_ready(name)["seconds"]}
 
 
-def bounce(state_dir: str = "") -> dict[str, float]:
+def bounce() -> dict[str, float]:
     """Killed and back, so that every client connects anew and every group finds its coordinator again; the seconds
     that took."""
-    name = _process(state_dir)
-    processes.kill(name, state_dir)
-    return processes.wait_ready(name, state_dir=state_dir)
+    name = _process()
+    processes.kill(name)
+    return processes.wait_ready(name)
 
 
-def replay(topic: str, group: str, state_dir: str = "") -> dict[str, int]:
+def replay(topic: str, group: str) -> dict[str, int]:
     """Deliver a topic to a group again, from the first message that is kept; how many. There is no undo: handlers take
     a second delivery for what it is, or this finds the one that does not."""
     if topic not in TOPICS or group not in TOPICS[topic].groups:
         raise ConfigError(f"group: {group} takes nothing from {topic}; see libs/common/events/topics.py")
-    url = bus.url_of(state_dir)
+    url = bus.url_of()
     if not bus.is_kafka(url):
         return {"messages": bus.run(redis_topics.rewind(url, topic, group))}
-    members = [name for name in place.rows(state_dir) if name.partition("-")[0] == group]  # a group goes by its room
+    members = [name for name in place.rows() if name.partition("-")[0] == group]  # a group goes by its room
     for name in members:
-        processes.pause(name, state_dir)
+        processes.pause(name)
     try:
         return {"messages": bus.run(kafka_topics.rewind(url, topic, group))}
     finally:
         for name in members:
-            processes.resume(name, state_dir)
+            processes.resume(name)
 
 
-def repeat(topic: str, count: int, seed: int, state_dir: str = "") -> dict[str, int]:
+def repeat(topic: str, count: int, seed: int) -> dict[str, int]:
     """Publish copies of the newest messages of a topic, shuffled: each comes twice, and late ones before early ones.
     There is no undo, as for `replay`."""
     if topic not in TOPICS:
         raise ConfigError(f"topic: {topic!r} is not among {', '.join(TOPICS)}")
-    url = bus.url_of(state_dir)
+    url = bus.url_of()
     last = kafka_topics.last if bus.is_kafka(url) else redis_topics.last
     copies = bus.run(last(url, topic, count))
     Random(seed).shuffle(copies)  # noqa: S311 (an order, not a secret)
-    bus.with_bus(lambda opened: opened.publish(copies), state_dir)
+    bus.with_bus(lambda opened: opened.publish(copies))
     return {"published": len(copies)}
 
 
-def _process(state_dir: str) -> str:
+def _process() -> str:
     """The broker's process. Raises ConfigError when somebody else runs it."""
-    name = "kafka" if bus.is_kafka(bus.url_of(state_dir)) else "redis"
-    return str(place.row(name, state_dir)["name"])
+    name = "kafka" if bus.is_kafka(bus.url_of()) else "redis"
+    return str(place.row(name)["name"])

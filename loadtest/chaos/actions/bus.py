@@ -16,9 +16,9 @@ ACTION_S = 60.0
 R = TypeVar("R")
 
 
-def url_of(state_dir: str = "") -> str:
+def url_of() -> str:
     """BROKER_URL of the running system."""
-    return place.address("BROKER_URL", state_dir)
+    return place.address("BROKER_URL")
 
 
 def is_kafka(url: str) -> bool:
@@ -38,10 +38,10 @@ def run(work: Coroutine[Any, Any, R]) -> R:
         raise ConfigError(f"the broker does not do it within {ACTION_S:g} s ({type(why).__name__}: {why})") from None
 
 
-def with_bus(work: Callable[[EventBus], Awaitable[R]], state_dir: str = "") -> R:
+def with_bus(work: Callable[[EventBus], Awaitable[R]]) -> R:
     """Do something with the bus, as a service would."""
 
-    url = url_of(state_dir)
+    url = url_of()
 
     async def opened() -> R:
         bus = open_bus(url, "chaos", SystemClock(), CommonMetrics("chaos"))

@@ -43,41 +43,41 @@ def library() -> Path | None:
     return found if found.is_file() else None
 
 
-def folder(state_dir: str = "") -> Path:
+def folder() -> Path:
     """Where the clocks of a system are."""
-    return place.wired_folder(state_dir) / "clocks"
+    return place.wired_folder() / "clocks"
 
 
-def jump(service: str, seconds: float, state_dir: str = "") -> None:
+def jump(service: str, seconds: float) -> None:
     """From now on its clock is so many seconds ahead of the machine's; behind, when below 0. In effect when this
     returns. Undo: `restore`."""
-    _set(service, f"{seconds:+.3f} x1", state_dir)
+    _set(service, f"{seconds:+.3f} x1")
 
 
-def drift(service: str, rate: float, state_dir: str = "") -> None:
+def drift(service: str, rate: float) -> None:
     """From now on its clock runs `rate` times as fast as the machine's, from the right time on. Undo: `restore`."""
     if rate <= 0:
         raise ConfigError(f"rate: a clock runs at more than 0 times its speed (given: {rate})")
     # The library counts from the start of the process: what that adds up to so far is taken off.
-    age_s = time.time() - place.process(service, state_dir).create_time()
-    _set(service, f"{-age_s * (rate - 1):+.3f} x{rate:.6f}", state_dir)
+    age_s = time.time() - place.process(service).create_time()
+    _set(service, f"{-age_s * (rate - 1):+.3f} x{rate:.6f}")
 
 
-def restore(service: str, state_dir: str = "") -> None:
+def restore(service: str) -> None:
     """Its clock is the machine's again."""
-    _set(service, RIGHT, state_dir)
+    _set(service, RIGHT)
 
 
-def _set(service: str, clock: str, state_dir: str) -> None:
-    file = _file(service, state_dir)
+def _set(service: str, clock: str) -> None:
+    file = _file(service)
     draft = file.with_suffix(".new")  # renamed whole: nobody reads half a number
     draft.write_text(f"{clock}\n")
     draft.replace(file)
     time.sleep(REREAD_S)
 
 
-def _file(service: str, state_dir: str) -> Path:
-    file = folder(state_dir) / service
+def _file(service: str) -> Path:
+    file = folder() / service
     if not file.is_file():
         raise ConfigError(
             f"{service} has no clock of its own: start the system with loadtest.chaos.actions.wired_system"

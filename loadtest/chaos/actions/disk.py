@@ -6,11 +6,10 @@ killed afterwards, so nothing is written in between. Only what was moved can be 
 
 import errno
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from infra.local.settings import ROOMS
+from infra.local.settings import ROOMS, state_dir
 from libs.common.errors import ConfigError
 from loadtest.chaos.actions import place, processes
 from loadtest.chaos.actions.place import Needs
@@ -18,7 +17,6 @@ from loadtest.chaos.actions.place import Needs
 PARTS = ("redis", "store", "logs")
 BALLAST = "ballast"
 BLOCK_BYTES = 1 << 16
-MOUNT_S = 10.0
 
 
 def needs() -> Needs:
@@ -26,51 +24,51 @@ def needs() -> Needs:
     return place.as_root() or ({} if shutil.which("mount") else {"mount": "there is no mount command on PATH"})
 
 
-def shrink(part: str, size_mb: int, state_dir: str = "") -> None:
+def shrink(part: str, size_mb: int) -> None:
     """Move `redis`, `store` or `logs` onto a tmpfs of so many MB. Undo: `unshrink`."""
-    where = _folder(part, state_dir)
+    where = _folder(part)
     if where.is_mount():
         raise ConfigError(f"{where} is on a disk of its own already; unshrink it first")
-    users = _users(part, state_dir)
+    users = _users(part)
     try:
         for name in users:
-            processes.pause(name, state_dir)
+            processes.pause(name)
         with tempfile.TemporaryDirectory(prefix="stagedoor-disk-") as draft:
-            _run("mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=0700", "tmpfs", draft)
+            place.command("mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=0700", "tmpfs", draft)
             try:
                 _copy(where, Path(draft))
-                _run("mount", "--bind", draft, str(where))
+                place.command("mount", "--bind", draft, str(where))
             finally:
-                _run("umount", draft)
+                place.command("umount", draft)
     except (OSError, shutil.Error):
         raise ConfigError(f"size_mb: what is in {where} does not fit into {size_mb} MB") from None
     finally:
-        _start_anew(users, where.is_mount(), state_dir)
+        _start_anew(users, where.is_mount())
 
 
-def unshrink(part: str, state_dir: str = "") -> None:
+def unshrink(part: str) -> None:
     """Move it back to where it was, with all that was written meanwhile; it may be moved back already."""
-    where = _folder(part, state_dir)
+    where = _folder(part)
     if not where.is_mount():
         return
-    clear(part, state_dir)
-    users = _users(part, state_dir)
+    clear(part)
+    users = _users(part)
     try:
         for name in users:
-            processes.pause(name, state_dir)
+            processes.pause(name)
         with tempfile.TemporaryDirectory(prefix="stagedoor-disk-") as draft:
             _copy(where, Path(draft))
-            _run("umount", "--lazy", str(where))  # whoever has files open there is killed below
+            place.command("umount", "--lazy", str(where))  # whoever has files open there is killed below
             for old in where.iterdir():
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
             _copy(Path(draft), where)
     finally:
-        _start_anew(users, True, state_dir)
+        _start_anew(users, True)
 
 
-def fill(part: str, state_dir: str = "") -> dict[str, int]:
+def fill(part: str) -> dict[str, int]:
     """Write until nothing more fits; may be repeated when something was freed. Returns the bytes. Undo: `clear`."""
-    where = _folder(part, state_dir)
+    where = _folder(part)
     if not where.is_mount():
         raise ConfigError(f"{where} is on the machine's own disk; shrink it first")
     block, written = BLOCK_BYTES, 0
@@ -85,44 +83,38 @@ def fill(part: str, state_dir: str = "") -> dict[str, int]:
     return {"bytes": written}
 
 
-def clear(part: str, state_dir: str = "") -> None:
+def clear(part: str) -> None:
     """Make room again."""
-    (_folder(part, state_dir) / BALLAST).unlink(missing_ok=True)
+    (_folder(part) / BALLAST).unlink(missing_ok=True)
 
 
-def _folder(part: str, state_dir: str) -> Path:
+def _folder(part: str) -> Path:
     if part not in PARTS:
         raise ConfigError(f"part: expected one of {', '.join(PARTS)} (given: {part!r})")
-    where = place.folder(state_dir) / part
+    where = state_dir() / part
     if not where.is_dir():
         raise ConfigError(f"{where} is not there: this system has no {part} of its own")
     return where
 
 
-def _users(part: str, state_dir: str) -> list[str]:
+def _users(part: str) -> list[str]:
     """The processes with open files in that part; each one's output goes into its log."""
-    names = list(place.rows(state_dir))
+    names = list(place.rows())
     if part == "store":
         return [name for name in names if name.partition("-")[0] in ROOMS and not name.startswith("gateway")]
     return names if part == "logs" else [part]
 
 
-def _start_anew(users: list[str], is_moved: bool, state_dir: str) -> None:
+def _start_anew(users: list[str], is_moved: bool) -> None:
     """With the files that are there now; or go on as before, when nothing was moved."""
     for name in users:
         if is_moved:
-            processes.kill(name, state_dir)
+            processes.kill(name)
         else:
-            processes.resume(name, state_dir)
+            processes.resume(name)
     for name in users:
-        processes.wait_ready(name, state_dir=state_dir)
+        processes.wait_ready(name)
 
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True)
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=MOUNT_S, check=False)
-    if done.returncode != 0:
-        raise ConfigError(f"{' '.join(command)}: {done.stderr.strip() or f'exit code {done.returncode}'}")

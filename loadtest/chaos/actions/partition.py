@@ -22,12 +22,12 @@ from typing import Any
 
 import psutil
 
+from infra.local.settings import state_dir
 from libs.common.errors import ConfigError
 from loadtest.chaos.actions import place, toxics
 from loadtest.chaos.actions.place import Needs
 
 PROXY = "loadtest.chaos.proxy"
-COMMAND_S = 10.0
 START_S = 20.0
 CONTROL_PORT = 8474
 STOP_S = 5.0
@@ -49,40 +49,39 @@ def needs() -> Needs:
     return place.as_root() or ({} if shutil.which("ip") else {"ip": "there is no ip command (iproute2) on PATH"})
 
 
-def lay(proxies: list[str], state_dir: str = "") -> None:
+def lay(proxies: list[str]) -> None:
     """Lead these wires through the namespace; their connections end once. Undo: `take_up`."""
-    record = _record(state_dir)
+    record = _record()
     if record.exists():
         raise ConfigError("the wires are laid already; take them up first")
-    control = toxics.control_file(state_dir).read_text().strip()
-    known = toxics.proxies(control)
+    known = toxics.proxies()
     for name in proxies:
         if not known.get(name, {}).get("upstream", "").startswith("unix:"):
             raise ConfigError(f"proxies: {name} does not lead to a UNIX socket, so the namespace cannot reach it")
-    here, there = _addresses(state_dir)
+    here, there = _addresses()
     laid: dict[str, Any] = {"pid": 0, "upstreams": {name: known[name]["upstream"] for name in proxies}}
     record.write_text(json.dumps(laid))
     try:
-        _make_namespace(state_dir, here, there)
-        laid["pid"] = _start_proxy(_name(state_dir), there)
+        _make_namespace(here, there)
+        laid["pid"] = _start_proxy(_name(), there)
         record.write_text(json.dumps(laid))
         far = f"{there}:{CONTROL_PORT}"
         place.wait_until(lambda: _answers(far), START_S, "the proxy in the namespace answers")
         for name, upstream in laid["upstreams"].items():
-            toxics.lead(name, toxics.make(name, f"{there}:0", upstream, far), control)
+            toxics.lead(name, toxics.make(name, f"{there}:0", upstream, far))
     except ConfigError:
-        take_up(state_dir)
+        take_up()
         raise
 
 
-def cut(which: str = "both", state_dir: str = "") -> None:
+def cut(which: str = "both") -> None:
     """From now on packets vanish; nobody is told. Undo: `heal`."""
-    here, there = _addresses(state_dir)
+    here, there = _addresses()
     if which not in CUTS:
         raise ConfigError(f"which: expected one of {', '.join(CUTS)} (given: {which!r})")
-    if not _record(state_dir).exists():
+    if not _record().exists():
         raise ConfigError("no wire is laid; lay some first")
-    name = _name(state_dir)
+    name = _name()
     if which == "both":
         # The far end: with the near one down, the kernel would tell whoever sends.
         _ip("-n", name, "link", "set", f"{name}b", "down")
@@ -92,10 +91,10 @@ def cut(which: str = "both", state_dir: str = "") -> None:
         _ip("-n", name, "neigh", "replace", here, "lladdr", NOBODY, "dev", f"{name}b", "nud", "permanent")
 
 
-def heal(state_dir: str = "") -> None:
+def heal() -> None:
     """Packets arrive again; one that is healed is not disturbed."""
-    here, there = _addresses(state_dir)
-    name = _name(state_dir)
+    here, there = _addresses()
+    name = _name()
     _ip("-n", name, "link", "set", f"{name}b", "up")
     with suppress(ConfigError):
         _ip("neigh", "del", there, "dev", f"{name}a")
@@ -103,24 +102,23 @@ def heal(state_dir: str = "") -> None:
         _ip("-n", name, "neigh", "del", here, "dev", f"{name}b")
 
 
-def take_up(state_dir: str = "") -> None:
+def take_up() -> None:
     """Lead the wires as before, and remove the namespace; they may be taken up already, and the system gone."""
-    record = _record(state_dir)
+    record = _record()
     if record.exists():
         laid = json.loads(record.read_text())
-        control = toxics.control_file(state_dir).read_text().strip()
         for name, upstream in laid["upstreams"].items():
-            toxics.lead(name, upstream, control)
+            toxics.lead(name, upstream)
         _stop_proxy(laid["pid"])
-    name = _name(state_dir)
+    name = _name()
     for words in (("link", "del", f"{name}a"), ("netns", "del", name)):
         with suppress(ConfigError):
             _ip(*words)
     record.unlink(missing_ok=True)
 
 
-def _make_namespace(state_dir: str, here: str, there: str) -> None:
-    name = _name(state_dir)
+def _make_namespace(here: str, there: str) -> None:
+    name = _name()
     _ip("netns", "add", name)
     _ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name)
     _ip("address", "add", f"{here}/30", "dev", f"{name}a")
@@ -151,27 +149,28 @@ def _stop_proxy(pid: int) -> None:
         process = psutil.Process(pid)
         if PROXY in process.cmdline():
             process.terminate()
-            process.wait(STOP_S)
+            try:
+                process.wait(STOP_S)
+            except psutil.TimeoutExpired:
+                process.kill()
     _started[:] = [started for started in _started if started.poll() is None]
 
 
-def _name(state_dir: str) -> str:
+def _name() -> str:
     """Of the namespace; with a letter behind it, of an end of the pair: those have 15 characters at most."""
-    return f"sd{zlib.crc32(str(place.folder(state_dir)).encode()):08x}"
+    return f"sd{zlib.crc32(str(state_dir()).encode()):08x}"
 
 
-def _addresses(state_dir: str) -> tuple[str, str]:
+def _addresses() -> tuple[str, str]:
     """Of both ends, in a block of four that no other system here has, as good as certainly."""
-    digest = zlib.crc32(str(place.folder(state_dir)).encode())
+    digest = zlib.crc32(str(state_dir()).encode())
     block = f"10.{200 + digest % 50}.{digest // 50 % 256}"
     return f"{block}.1", f"{block}.2"
 
 
-def _record(state_dir: str) -> Path:
-    return place.wired_folder(state_dir) / "partition.json"
+def _record() -> Path:
+    return place.wired_folder() / "partition.json"
 
 
 def _ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=COMMAND_S, check=False)
-    if done.returncode != 0:
-        raise ConfigError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+    place.command("ip", *words)

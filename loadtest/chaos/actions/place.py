@@ -1,6 +1,8 @@
-"""The running system that an action is about: found by its STATE_DIR, asked over its supervisor's socket."""
+"""The running system that an action is about: found by STATE_DIR, asked over its supervisor's socket. And what several
+kinds of actions do: wait, run a program, ask whether they may."""
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,58 +10,54 @@ from typing import Any
 
 import psutil
 
-from infra.local import settings
 from infra.local.control import ask
+from infra.local.settings import state_dir
 from infra.local.system import control_socket
 from libs.common.errors import ConfigError
 
 POLL_S = 0.02
+COMMAND_S = 10.0
 
 Needs = dict[str, str]
 """What is missing on this machine, by name, with a sentence; empty when nothing is."""
 
 
-def folder(state_dir: str = "") -> Path:
-    """The absolute path of STATE_DIR."""
-    return settings.state_dir({"STATE_DIR": state_dir} if state_dir else os.environ)
-
-
-def wired_folder(state_dir: str = "") -> Path:
+def wired_folder() -> Path:
     """What `wired_system` keeps for the time it runs: its processes' clocks, and where its proxy is."""
-    return folder(state_dir) / "wired"
+    return state_dir() / "wired"
 
 
-def act(verb: str, service: str, state_dir: str = "") -> None:
+def act(verb: str, service: str) -> None:
     """One of the supervisor's verbs on one process."""
-    ask(control_socket(folder(state_dir)), verb, service)
+    ask(control_socket(state_dir()), verb, service)
 
 
-def rows(state_dir: str = "") -> dict[str, dict[str, Any]]:
+def rows() -> dict[str, dict[str, Any]]:
     """Each process by its name, as `make status` shows it."""
-    told = ask(control_socket(folder(state_dir)), "status")["services"]
+    told = ask(control_socket(state_dir()), "status")["services"]
     return {row["name"]: row for row in told}
 
 
-def row(service: str, state_dir: str = "") -> dict[str, Any]:
+def row(service: str) -> dict[str, Any]:
     """One process. Raises ConfigError when the system has none of that name."""
-    found = rows(state_dir)
+    found = rows()
     if service not in found:
         raise ConfigError(f"service: {service!r} is not among {', '.join(found)}")
     return found[service]
 
 
-def process(service: str, state_dir: str = "") -> psutil.Process:
+def process(service: str) -> psutil.Process:
     """Raises ConfigError when it does not run at the moment."""
-    pid = row(service, state_dir)["pid"]
+    pid = row(service)["pid"]
     try:
         return psutil.Process(pid or 0)
     except psutil.Error:
         raise ConfigError(f"{service} is not running at the moment") from None
 
 
-def address(setting: str, state_dir: str = "") -> str:
+def address(setting: str) -> str:
     """What the running system says of a setting such as BROKER_URL."""
-    return str(ask(control_socket(folder(state_dir)), "status")["addresses"][setting])
+    return str(ask(control_socket(state_dir()), "status")["addresses"][setting])
 
 
 def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> float:
@@ -70,6 +68,16 @@ def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> flo
             raise ConfigError(f"not within {within_s:g} s: {what}")
         time.sleep(POLL_S)
     return round(time.monotonic() - began_s, 3)
+
+
+def command(*words: str) -> None:
+    """Run a program. Raises ConfigError with what it said when it fails, or when it takes longer than `COMMAND_S`."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"{' '.join(words)}: not within {COMMAND_S:g} s") from None
+    if done.returncode != 0:
+        raise ConfigError(f"{' '.join(words)}: {done.stderr.strip() or f'exit code {done.returncode}'}")
 
 
 def as_root() -> Needs:

@@ -57,35 +57,33 @@ def needs() -> Needs:
     return {}
 
 
-def send(topic: str, seed: int = 0, state_dir: str = "") -> dict[str, list[str]]:
+def send(topic: str, seed: int = 0) -> dict[str, list[str]]:
     """One message of each kind; their ids, which are the same for the same seed. Undo: `clear`."""
     if topic not in _TYPES:
         raise ConfigError(f"topic: {topic!r} is not among {', '.join(_TYPES)}")
     messages = [_message(topic, kind, seed) for kind in KINDS]
-    bus.with_bus(lambda opened: opened.publish(messages), state_dir)
+    bus.with_bus(lambda opened: opened.publish(messages))
     return {"ids": [message.id for message in messages]}
 
 
-def letters(topic: str, group: str, state_dir: str = "") -> dict[str, list[str]]:
+def letters(topic: str, group: str) -> dict[str, list[str]]:
     """The ids of all dead letters of a group on a topic, ours or not, in order."""
-    return {"ids": sorted(letter.message.id for letter in _letters(topic, group, state_dir))}
+    return {"ids": sorted(letter.message.id for letter in _letters(topic, group))}
 
 
-def clear(topic: str, state_dir: str = "") -> dict[str, int]:
+def clear(topic: str) -> dict[str, int]:
     """Take our poison out of the dead letters of every group, and out of the topic where the broker can do that; how
     many entries. What the services know of it stays."""
-    url = bus.url_of(state_dir)
+    url = bus.url_of()
     groups = TOPICS[topic].groups
     if not bus.is_kafka(url):
         return {"removed": bus.run(redis_topics.remove(url, topic, groups, MARK))}
-    ours = [
-        letter for group in groups for letter in _letters(topic, group, state_dir) if letter.message.id.startswith(MARK)
-    ]
+    ours = [letter for group in groups for letter in _letters(topic, group) if letter.message.id.startswith(MARK)]
     return {"removed": bus.run(kafka_topics.unbury(url, ours))}
 
 
-def _letters(topic: str, group: str, state_dir: str) -> list[DeadLetter]:
-    return bus.with_bus(lambda opened: opened.dead_letters(topic, group, LETTERS_COUNT_MAX), state_dir)
+def _letters(topic: str, group: str) -> list[DeadLetter]:
+    return bus.with_bus(lambda opened: opened.dead_letters(topic, group, LETTERS_COUNT_MAX))
 
 
 def _message(topic: str, kind: str, seed: int) -> Message:

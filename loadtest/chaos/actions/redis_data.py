@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from infra.local.settings import state_dir
 from libs.common.errors import ConfigError
 from loadtest.chaos.actions import place, processes
 from loadtest.chaos.actions.place import Needs
@@ -20,18 +21,18 @@ def needs() -> Needs:
     return {}
 
 
-def snapshot(state_dir: str = "") -> dict[str, str]:
+def snapshot() -> dict[str, str]:
     """A copy of all it has stored, in a temporary folder: `path`. Whoever asks for it deletes it."""
     path = tempfile.mkdtemp(prefix="stagedoor-redis-")
-    processes.pause(REDIS, state_dir)
+    processes.pause(REDIS)
     try:
-        shutil.copytree(_folder(state_dir), path, dirs_exist_ok=True)
+        shutil.copytree(_folder(), path, dirs_exist_ok=True)
     finally:
-        processes.resume(REDIS, state_dir)
+        processes.resume(REDIS)
     return {"path": path}
 
 
-def roll_back(path: str, state_dir: str = "") -> dict[str, float]:
+def roll_back(path: str) -> dict[str, float]:
     """Go back to a snapshot; what came after it is gone. Returns the seconds until Redis was ready again.
 
     Also the undo of `lose` and `tear`, with a snapshot taken before them.
@@ -43,15 +44,15 @@ def roll_back(path: str, state_dir: str = "") -> dict[str, float]:
         _empty(where)
         shutil.copytree(path, where, dirs_exist_ok=True)
 
-    return _while_down(put_back, state_dir)
+    return _while_down(put_back)
 
 
-def lose(state_dir: str = "") -> dict[str, float]:
+def lose() -> dict[str, float]:
     """All of it. Returns the seconds until Redis was ready again. Undo: `roll_back`."""
-    return _while_down(_empty, state_dir)
+    return _while_down(_empty)
 
 
-def tear(tail_bytes: int, state_dir: str = "") -> dict[str, float]:
+def tear(tail_bytes: int) -> dict[str, float]:
     """The last bytes of its log, as after a power cut. Returns the seconds until it was ready. Undo: `roll_back`."""
 
     def cut(where: Path) -> None:
@@ -59,7 +60,7 @@ def tear(tail_bytes: int, state_dir: str = "") -> dict[str, float]:
         with log.open("rb+") as file:
             file.truncate(max(0, log.stat().st_size - tail_bytes))
 
-    return _while_down(cut, state_dir)
+    return _while_down(cut)
 
 
 def _log(where: Path) -> Path:
@@ -76,14 +77,14 @@ def _number(log: Path) -> int:
     return int(log.name.split(".")[-3])
 
 
-def _while_down(change: Callable[[Path], None], state_dir: str) -> dict[str, float]:
-    where = _folder(state_dir)
-    processes.pause(REDIS, state_dir)
+def _while_down(change: Callable[[Path], None]) -> dict[str, float]:
+    where = _folder()
+    processes.pause(REDIS)
     try:
         change(where)
     finally:
-        processes.kill(REDIS, state_dir)
-    return processes.wait_ready(REDIS, state_dir=state_dir)
+        processes.kill(REDIS)
+    return processes.wait_ready(REDIS)
 
 
 def _empty(where: Path) -> None:
@@ -91,6 +92,6 @@ def _empty(where: Path) -> None:
         shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def _folder(state_dir: str) -> Path:
-    place.row(REDIS, state_dir)
-    return place.folder(state_dir) / REDIS
+def _folder() -> Path:
+    place.row(REDIS)
+    return state_dir() / REDIS

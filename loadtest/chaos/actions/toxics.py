@@ -1,7 +1,7 @@
 """What is wrong with the wires of a system: the control interface of the fault proxy, from a plain function.
 
-`control` is the proxy's address as host:port; empty: CHAOS_CONTROL of the environment, else the one that the system in
-STATE_DIR runs (`loadtest.chaos.actions.wired_system`), else Toxiproxy's usual one.
+It is at CHAOS_CONTROL (host:port) of the environment; else it is the one that the system in STATE_DIR runs
+(`loadtest.chaos.actions.wired_system`), else at Toxiproxy's usual address. `control` names another one.
 """
 
 import http.client
@@ -25,14 +25,14 @@ def needs() -> Needs:
     return {}
 
 
-def control_file(state_dir: str = "") -> Path:
+def control_file() -> Path:
     """Where a wired system writes the address of its proxy."""
-    return place.wired_folder(state_dir) / "control"
+    return place.wired_folder() / "control"
 
 
 def proxies(control: str = "") -> dict[str, Any]:
     """Every proxy by its name, with its toxics and how many connections these have touched."""
-    found: dict[str, Any] = _call(control, "GET", "/proxies")
+    found: dict[str, Any] = _call("GET", "/proxies", control=control)
     return found
 
 
@@ -44,55 +44,58 @@ def add(
     stream: str = "downstream",
     toxicity: float = 1.0,
     name: str = "",
-    control: str = "",
 ) -> dict[str, Any]:
     """Put a toxic on a wire; it as the proxy shows it. Undo: `remove` with its name."""
     body: dict[str, Any] = {"type": type_, "stream": stream, "toxicity": toxicity, "attributes": attributes or {}}
     if name:
         body["name"] = name
-    made: dict[str, Any] = _call(control, "POST", f"/proxies/{quote(proxy, safe='')}/toxics", body)
+    made: dict[str, Any] = _call("POST", f"{_path(proxy)}/toxics", body)
     return made
 
 
-def remove(proxy: str, name: str, control: str = "") -> None:
+def remove(proxy: str, name: str) -> None:
     """Take a toxic off a wire."""
-    _call(control, "DELETE", f"/proxies/{quote(proxy, safe='')}/toxics/{quote(name, safe='')}")
+    _call("DELETE", f"{_path(proxy)}/toxics/{quote(name, safe='')}")
 
 
-def half_open(proxy: str, control: str = "") -> None:
+def half_open(proxy: str) -> None:
     """Nothing gets through either way and nobody is told, as when the machine behind it has vanished. Undo: `reset`, or
     `remove` of `timeout_upstream` and `timeout_downstream`."""
     for stream in STREAMS:
-        add(proxy, "timeout", {"timeout": 0}, stream=stream, control=control)
+        add(proxy, "timeout", {"timeout": 0}, stream=stream)
 
 
-def down(proxy: str, control: str = "") -> None:
+def down(proxy: str) -> None:
     """Connections are refused, and those there are end. Undo: `up`."""
-    _call(control, "POST", f"/proxies/{quote(proxy, safe='')}", {"enabled": False})
+    _call("POST", _path(proxy), {"enabled": False})
 
 
-def up(proxy: str, control: str = "") -> None:
+def up(proxy: str) -> None:
     """The wire is there again."""
-    _call(control, "POST", f"/proxies/{quote(proxy, safe='')}", {"enabled": True})
+    _call("POST", _path(proxy), {"enabled": True})
 
 
-def lead(proxy: str, upstream: str, control: str = "") -> None:
+def lead(proxy: str, upstream: str) -> None:
     """Make a wire end somewhere else; its connections end. Undo: the same with the former address."""
-    _call(control, "POST", f"/proxies/{quote(proxy, safe='')}", {"upstream": upstream})
+    _call("POST", _path(proxy), {"upstream": upstream})
 
 
 def make(name: str, listen: str, upstream: str, control: str = "") -> str:
     """A new wire; the address it listens on."""
-    made = _call(control, "POST", "/proxies", {"name": name, "listen": listen, "upstream": upstream})
+    made = _call("POST", "/proxies", {"name": name, "listen": listen, "upstream": upstream}, control)
     return str(made["listen"])
 
 
-def reset(control: str = "") -> None:
+def reset() -> None:
     """Every wire is there, and nothing is wrong with any."""
-    _call(control, "POST", "/reset")
+    _call("POST", "/reset")
 
 
-def _call(control: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+def _path(proxy: str) -> str:
+    return f"/proxies/{quote(proxy, safe='')}"
+
+
+def _call(method: str, path: str, body: dict[str, Any] | None = None, control: str = "") -> Any:
     address = control or os.environ.get("CHAOS_CONTROL") or _of_system() or USUAL_CONTROL
     connection = http.client.HTTPConnection(address, timeout=CALL_S)
     try:
@@ -100,7 +103,7 @@ def _call(control: str, method: str, path: str, body: dict[str, Any] | None = No
         answer = connection.getresponse()
         said = answer.read()
     except (OSError, http.client.HTTPException) as why:
-        raise ConfigError(f"control: no fault proxy answers at {address} ({why})") from None
+        raise ConfigError(f"CHAOS_CONTROL: no fault proxy answers at {address} ({why})") from None
     finally:
         connection.close()
     told: Any = json.loads(said) if said else None

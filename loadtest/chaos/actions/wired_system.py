@@ -59,16 +59,16 @@ async def run(parent: int) -> None:
     state.prepare()
     with state.lock():  # another one that runs there has its own wires
         state.choose_sockets()
-    with _wired_folder(state), tempfile.TemporaryDirectory(prefix="stagedoor-wires-") as folder:
+    with _wired_folder(), tempfile.TemporaryDirectory(prefix="stagedoor-wires-") as folder:
         wires = Path(folder)
         async with _proxy() as control:
-            toxics.control_file(str(state.path)).write_text(f"{control}\n")
+            toxics.control_file().write_text(f"{control}\n")
             urls = await asyncio.to_thread(_lay_wires, settings, state, wires, control)
-            faked = _set_clocks(settings, state, wires)
+            faked = _set_clocks(settings, wires)
             given = [f"{name}={value}" for name, value in {**urls, **faked}.items()]
 
             def command(room: str) -> tuple[str, ...]:
-                start = ("/bin/sh", "-c", _START, "wired", room, str(clock.folder(str(state.path))))
+                start = ("/bin/sh", "-c", _START, "wired", room, str(clock.folder()))
                 return (*start, *given, sys.executable, "-m", f"services.{room}")
 
             # Read anew: where the wires are has changed the environment.
@@ -76,8 +76,8 @@ async def run(parent: int) -> None:
 
 
 @contextmanager
-def _wired_folder(state: StateDir) -> Iterator[None]:
-    folder = place.wired_folder(str(state.path))
+def _wired_folder() -> Iterator[None]:
+    folder = place.wired_folder()
     shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
     folder.mkdir(mode=0o700)
     try:
@@ -146,12 +146,12 @@ def _lay_wires(settings: LocalSettings, state: StateDir, wires: Path, control: s
     return urls
 
 
-def _set_clocks(settings: LocalSettings, state: StateDir, wires: Path) -> Mapping[str, str]:
+def _set_clocks(settings: LocalSettings, wires: Path) -> Mapping[str, str]:
     """Give every process a clock that is right, as far as there is a library for it; what services are started with."""
     library = clock.library()
     if library is None:
         return {}
-    clocks = clock.folder(str(state.path))
+    clocks = clock.folder()
     clocks.mkdir(mode=0o700, exist_ok=True)
     for name in ("redis", *(name for room in ROOMS for name in settings.names(room))):
         (clocks / name).write_text(f"{clock.RIGHT}\n")
