@@ -3,8 +3,6 @@
 Exit code 0: every threshold holds. 1: one does not. 2: the run could not be made.
 """
 
-import signal
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -14,14 +12,16 @@ import typer
 
 from infra.local.settings import DEMO_TOKEN
 from loadtest import results
+from loadtest.command import run_command
 from loadtest.engines.k6 import K6
 from loadtest.engines.locust import Locust
-from loadtest.engines.ports import Engine, EngineFailed, EngineMissing
-from loadtest.figures import NOT_MADE, figures, judge
+from loadtest.engines.ports import Engine
+from loadtest.errors import CannotRun
+from loadtest.figures import figures, judge
 from loadtest.fresh_system import ROOT
 from loadtest.page import Heading, page
 from loadtest.profiles import PROFILES, Profile
-from loadtest.running import CannotRun, place, run
+from loadtest.running import place, run
 
 REPORTS, RESULTS = ROOT / ".load", ROOT / "docs/load"
 
@@ -94,17 +94,5 @@ def _engine(name: str, script: Path | None, scenario: str) -> Engine:
     return Locust()
 
 
-def _stop(*_: object) -> None:
-    """SIGTERM as Ctrl-C: what was started is ended on the way out."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    try:
-        app()
-    except (CannotRun, EngineMissing, EngineFailed) as sentence:
-        print(sentence, file=sys.stderr)
-        sys.exit(NOT_MADE)
+    run_command(main)

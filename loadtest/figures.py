@@ -2,7 +2,7 @@
 
 A figure that this run could not take (no CPU of a system elsewhere, no intended start with k6) is missing, and a
 threshold on it is named as not checked. The verdict is one sentence, and an exit code: 0 all holds, 1 something does
-not, 2 the run could not be made.
+not.
 """
 
 import math
@@ -16,7 +16,7 @@ from loadtest.plan import Plan
 from loadtest.profiles import STOP_SAMPLES, Profile, Threshold
 from loadtest.watching import Reading, largest
 
-HOLDS, MISSED, NOT_MADE = 0, 1, 2
+HOLDS, MISSED = 0, 1
 KEEPS_UP = (Threshold("started_ratio", at_least=0.99), Threshold("generator_busy", at_most=0.8))
 """A generator that misses one of these fell behind: it did not offer what the profile says."""
 

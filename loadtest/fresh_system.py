@@ -12,6 +12,7 @@ import psutil
 
 from infra.local.settings import PORTS_PER_COPY
 from infra.local.system import port_is_free
+from loadtest.errors import CannotRun
 
 ROOT = Path(__file__).parents[1]
 PORT = 18_080
@@ -22,7 +23,7 @@ STOP_TIMEOUT_S = 15.0
 class FreshSystem:
     """A fresh system of `make run` in a temporary state folder, for the time of a `with`. Another command may start
     it, where that behaves the same and takes the same verbs; `variables` is the environment in which they find it.
-    It ends with this process, even by kill -9."""
+    It ends with this process, even by kill -9. Entering raises CannotRun when it does not become ready."""
 
     def __init__(
         self, environment: dict[str, str], *, port: int = PORT, command: tuple[str, ...] = ("infra.local", "run")
@@ -66,7 +67,7 @@ class FreshSystem:
         too_late.start()
         try:
             if not any(line.startswith("ready ") for line in self._process.stdout or ()):
-                raise SystemExit(f"the system ended, or was not ready within {STARTUP_TIMEOUT_S:g} s")
+                raise CannotRun(f"the system ended, or was not ready within {STARTUP_TIMEOUT_S:g} s")
         finally:
             too_late.cancel()
 
@@ -89,9 +90,9 @@ class FreshSystem:
 def ports_in_a_row(count: int) -> int:
     """The first of so many TCP ports in a row that nobody has, for a system beside other systems.
 
-    Raises SystemExit when there are none.
+    Raises CannotRun when there are none.
     """
     for first in range(21_000 + os.getpid() % 250 * 40, 32_000, PORTS_PER_COPY):
         if all(port_is_free(port) for port in range(first, first + count)):
             return first
-    raise SystemExit("no free ports for a system of its own")
+    raise CannotRun("no free ports for a system of its own")

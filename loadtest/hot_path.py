@@ -26,6 +26,7 @@ import typer
 import uvloop
 
 from infra.local.settings import DEMO_TOKEN
+from loadtest.command import run_command
 from loadtest.fresh_system import PORT, FreshSystem
 from loadtest.raw_client import RawClient, body_of, written
 
@@ -131,4 +132,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -1,6 +1,5 @@
 """One load from begin to end: a system, warmed; the load, watched; the audit. What comes of it is a `Run`."""
 
-import json
 import math
 import subprocess
 import sys
@@ -8,13 +7,15 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.local.settings import PORTS_PER_COPY
+from loadtest.auditing import audit
 from loadtest.engines.ports import SAMPLE_S, Engine, Generator, Measured, Sample
+from loadtest.errors import CannotRun
 from loadtest.figures import Run, offered_per_s, rate_at
 from loadtest.fresh_system import ROOT, FreshSystem, ports_in_a_row
 from loadtest.plan import Plan, plan_of, warm_up_plan
@@ -22,14 +23,11 @@ from loadtest.profiles import STOP_SAMPLES, Profile
 from loadtest.watching import Watch
 
 OVERDUE_S = 60.0
-"""A generator that is not over so long after its plan is ended."""
+"""A generator that is not over so long after its plan is asked to end, and killed when it does not."""
 
 WARM_UP_MAX_S = 10.0
 OPENING_LEAD_S = 4.0
 """A generator takes about so long from its start to its first iteration."""
-
-AUDIT_SETTLE_S, AUDIT_TIMEOUT_S = 60.0, 240.0
-"""Longer than PAY_DEADLINE_S: what is under way when the load ends is over by then, one way or the other."""
 
 ELSEWHERE = (
     "The system runs elsewhere (TARGET): it was not started anew, its data is what it is, and its CPU, memory, own "
@@ -37,10 +35,6 @@ ELSEWHERE = (
 )
 
 Say = Callable[[str], None]
-
-
-class CannotRun(Exception):
-    """The run could not be made; the sentence says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +62,8 @@ def place(profile: Profile, target: str | None) -> Iterator[Place]:
             raise CannotRun(f"TARGET: {url}/readyz does not answer ({why})") from None
         yield Place(url)
         return
-    with ExitStack() as stack:
-        try:
-            port = ports_in_a_row(PORTS_PER_COPY)
-            system = stack.enter_context(FreshSystem(profile.data.environment, port=port))
-        except SystemExit as why:
-            raise CannotRun(str(why)) from None
+    port = ports_in_a_row(PORTS_PER_COPY)
+    with FreshSystem(profile.data.environment, port=port) as system:
         yield Place(f"http://127.0.0.1:{port}", port, system.variables)
 
 
@@ -106,7 +96,7 @@ def run(profile: Profile, engine: Engine, where: Place, token: str, say: Say) ->
         done.notes.append(ELSEWHERE)
     else:
         say("auditing")
-        done.audit_offences = audit(where)
+        done.audit_offences = audit(where.variables, where.url)
     return done
 
 
@@ -190,19 +180,3 @@ def _set_opening(profile: Profile, where: Place) -> float | None:
     if done.returncode:
         raise CannotRun(f"the room could not be given its opening: {done.stderr.strip()}")
     return float(opens_s)
-
-
-def audit(where: Place) -> int:
-    """Offences the auditor found once everything had come to rest. Raises CannotRun when it could not look."""
-    command = [sys.executable, "-m", "loadtest.audit", "--json", "--live", where.url, "--settle-s", str(AUDIT_SETTLE_S)]
-    variables = dict(where.variables or {})
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=AUDIT_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        raise CannotRun(f"the audit was not over after {AUDIT_TIMEOUT_S:g} s") from None
-    try:
-        return int(json.loads(done.stdout)["offences"])
-    except (ValueError, KeyError):
-        raise CannotRun(f"the audit could not look: {done.stderr.strip()}") from None

@@ -8,6 +8,7 @@ felt.
 
 import random
 import time
+from collections import Counter
 from typing import Any
 
 import gevent
@@ -15,14 +16,12 @@ import orjson
 from locust import FastHttpUser
 from locust.env import Environment
 
+from loadtest.answers import is_success, meaning
 from loadtest.plan import Plan
 from loadtest.tally import Drain
 
 API = "/api/v1"
 TICKET = "X-Waiting-Token"
-SHED = (429, 503)
-PEOPLES_BUSINESS = ("SEAT_TAKEN", "TOO_MANY_SEATS", "HOLD_EXPIRED", "NOT_ENOUGH_POINTS")
-"""Refusals that are answers: somebody was faster, or wants too much."""
 
 Answer = tuple[int, Any]
 
@@ -59,7 +58,7 @@ class Visitor(FastHttpUser):
         self.drain.tally.request(step, (answered - sent) * 1000, (answered - min(self.due, sent)) * 1000)
         self.due = answered
         status = reply.status_code
-        if 200 <= status < 300:
+        if is_success(status):
             return status, orjson.loads(reply.content) if reply.content else None
         self._count(step, status, reply.content if status else type(getattr(reply, "error", None)).__name__)
         return status, None
@@ -71,17 +70,14 @@ class Visitor(FastHttpUser):
         try:
             code = orjson.loads(said)["code"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            code = "no problem document"
-        if code in PEOPLES_BUSINESS:
-            kinds = self.drain.tally.outcomes
-        else:
-            kinds = self.drain.tally.refused if status in SHED else self.drain.tally.failures
-        kinds[f"{step}: {status} {code}"] += 1
+            code = None
+        kinds: Counter[str] = getattr(self.drain.tally, meaning(status, code))
+        kinds[f"{step}: {status} {code or 'no problem document'}"] += 1
 
     def expect(self, step: str, method: str, path: str, ticket: str = "", body: Any = None) -> Any:
         """The body of a 2xx. Raises GaveUp."""
         status, answer = self.call(step, method, path, ticket, body)
-        if not 200 <= status < 300:
+        if not is_success(status):
             raise GaveUp
         return answer
 

@@ -1,10 +1,9 @@
 """The load made by k6, from our own scripts or from anybody's: the profile's shape around the script's `default`.
 
-A wrapper keeps the script's options but for the scenario, and asks for a count of every status; the script's own
-`setup`, `teardown` and `handleSummary` are left out. k6 writes what it saw in each stretch of time through the recorder
-of its dashboard, which opens no port here. It has no time that counts from the intended start: a start that finds no
-free user is dropped and counted, so only its own lateness is missing. Its summary knows kinds by status alone: every
-402 and 409 is an outcome there, every 422 a failure.
+A wrapper keeps the script's options but for the scenario, and has every answer counted by what it means
+(`loadtest/k6/answers.js`); the script's own `setup`, `teardown` and `handleSummary` are left out. k6 writes what it saw
+in each stretch of time through the recorder of its dashboard, which opens no port here. It has no time that counts from
+the intended start: a start that finds no free user is dropped and counted, so only its own lateness is missing.
 """
 
 import json
@@ -21,23 +20,31 @@ from typing import Any
 
 import psutil
 
+from loadtest.answers import PEOPLES_BUSINESS, SHED
 from loadtest.engines.ports import SAMPLE_S, STOP_TIMEOUT_S, EngineFailed, EngineMissing, Measured, Sample
 from loadtest.fresh_system import ROOT
 from loadtest.plan import Plan
 
 SCRIPTS = {"booking": "booking.js", "queue": "queue.js"}
-STATUSES = (0, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
-OUTCOMES, REFUSED = (402, 409), (429, 503)
+STATUSES = (400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 422, 500, 502, 504)
+KINDS = {
+    "outcomes": (*PEOPLES_BUSINESS, "sold out", "not settled yet"),
+    "refused": tuple(f"status {status}" for status in SHED),
+    "failures": ("no answer", *(f"status {status}" for status in STATUSES)),
+}
+"""The kinds of each counter that k6's summary is asked to tell apart; others are told of as `another kind`."""
+
 RATE_UNIT_S = 10
 """k6 takes whole numbers of starts; per ten seconds they are fine enough."""
 
+COMMAND = ("k6", "run", "--quiet", "--no-usage-report")
+
 WRAPPER = """
-import http from 'k6/http';
 import { Counter } from 'k6/metrics';
+import %(answers)s;
 import * as script from %(script)s;
 const begun = new Counter('begun');
 const own = script.options || {};
-http.setResponseCallback(http.expectedStatuses({ min: 200, max: 399 }, 402, 409));
 export const options = Object.assign({}, own, %(options)s);
 options.thresholds = Object.assign({}, own.thresholds, %(thresholds)s);
 export default function (data) { begun.add(1); return script.default(data); }
@@ -51,11 +58,7 @@ class K6:
     name = "k6"
 
     def __init__(self, scenario: str, script: Path | None = None) -> None:
-        if shutil.which("k6") is None:
-            raise EngineMissing(
-                "k6: not on PATH; `go install go.k6.io/k6@latest` or https://grafana.com/docs/k6 gets it, "
-                "and ENGINE=locust needs nothing"
-            )
+        need_k6()
         if script is None and scenario not in SCRIPTS:
             raise EngineMissing(f"k6: there is no script of ours for {scenario}; ENGINE=locust, or SCRIPT=path")
         self._is_ours = script is None
@@ -63,6 +66,25 @@ class K6:
 
     def start(self, plan: Plan, url: str, folder: Path) -> "K6Run":
         return K6Run(plan, url, self._script, folder, is_ours=self._is_ours)
+
+
+def need_k6() -> None:
+    """Raises EngineMissing where there is none."""
+    if shutil.which("k6") is None:
+        raise EngineMissing(
+            "k6: not on PATH; `go install go.k6.io/k6@latest` or https://grafana.com/docs/k6 gets it; "
+            "`make load ENGINE=locust` needs nothing"
+        )
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a k6 that runs to end, which makes it write its summary; kill one that does not."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=STOP_TIMEOUT_S)
 
 
 def scenario(plan: Plan) -> dict[str, Any]:
@@ -105,11 +127,14 @@ class K6Run:
         options = {
             "scenarios": {"load": scenario(plan)},
             "summaryTrendStats": ["med", "p(90)", "p(95)", "p(99)", "max"],
+            "discardResponseBodies": False,  # the code is in there
         }
-        thresholds = {f"http_reqs{{status:{status}}}": ["count>=0"] for status in STATUSES}
+        # A threshold is what makes k6 tell a kind apart.
+        thresholds = {f"answer_{name}{{kind:{kind}}}": ["count>=0"] for name, kinds in KINDS.items() for kind in kinds}
         wrapper.write_text(
             WRAPPER
             % {
+                "answers": json.dumps(str(ROOT / "loadtest/k6/answers.js")),
                 "script": json.dumps(str(script)),
                 "options": json.dumps(options),
                 "thresholds": json.dumps(thresholds),
@@ -121,7 +146,7 @@ class K6Run:
                      "POLL_S": str(plan.polls_every_s or "")}  # fmt: skip
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["k6", "run", "--quiet", "--no-usage-report", "--out", recorder, str(wrapper)],
+                [*COMMAND, "--out", recorder, str(wrapper)],
                 env=variables, stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -151,10 +176,8 @@ class K6Run:
         self._process.wait(timeout=STOP_TIMEOUT_S)
 
     def finish(self) -> Measured:
-        try:
-            self._process.wait(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        if self.is_running():
+            end(self._process)
         if not self._summary.exists():
             said = self._log.read_text().strip().splitlines()[-2:]
             raise EngineFailed(f"k6 ended with {self._process.returncode}: {' / '.join(said)}")
@@ -188,7 +211,6 @@ class Recorded:
 
         requests = count("http_reqs")
         _, _, p50, _, _, p95, p99 = seen.get("http_req_duration") or [math.nan] * 7
-        failed = round((seen.get("http_req_failed") or [0])[0] * requests)
         return Sample(
             at_s=at_s,
             span_s=span_s,
@@ -199,8 +221,9 @@ class Recorded:
             p50=p50 if requests else math.nan,
             p95=p95 if requests else math.nan,
             p99=p99 if requests else math.nan,
-            outcomes=count("outcomes"),
-            failures=failed,
+            outcomes=count("answer_outcomes"),
+            refused=count("answer_refused"),
+            failures=count("answer_failures"),
         )
 
 
@@ -216,16 +239,16 @@ def measured(metrics: Mapping[str, Any]) -> Measured:
     def times(name: str) -> dict[str, float]:
         return {ours: metrics[name]["values"][theirs] for ours, theirs in _NAMES.items()}
 
-    by_status = {status: count(f"http_reqs{{status:{status}}}") for status in STATUSES}
     steps = {
         name.removeprefix("http_req_duration{name:").removesuffix("}"): times(name)
         for name in metrics
         if name.startswith("http_req_duration{name:")
     }
-    told = {status: "no answer" if status == 0 else f"status {status}" for status in STATUSES}
 
-    def kinds(wanted: Sequence[int]) -> Counter[str]:
-        return Counter({told[status]: by_status[status] for status in wanted if by_status[status]})
+    def kinds(name: str) -> Counter[str]:
+        found = Counter({kind: count(f"answer_{name}{{kind:{kind}}}") for kind in KINDS[name]})
+        found["another kind"] = count(f"answer_{name}") - found.total()
+        return +found
 
     return Measured(
         counts=Counter(
@@ -237,9 +260,9 @@ def measured(metrics: Mapping[str, Any]) -> Measured:
         ),
         latency=times("http_req_duration"),
         steps=steps,
-        outcomes=kinds(OUTCOMES),
-        refused=kinds(REFUSED),
-        failures=kinds([status for status in STATUSES if status not in (*OUTCOMES, *REFUSED)]),
+        outcomes=kinds("outcomes"),
+        refused=kinds("refused"),
+        failures=kinds("failures"),
         broken=[
             f"{name} {threshold}"
             for name, metric in metrics.items()

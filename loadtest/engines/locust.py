@@ -1,15 +1,17 @@
 """The load made by locust: one master and two workers on this machine, as processes of our own.
 
-The default, because pip brings it, it counts from the intended start, and it can tell outcomes from failures while it
-runs. Two workers, because one process has one core and a crowd of thousands should not wait for its own generator.
+The default, because pip brings it and it counts from the intended start. Two workers, because one process has one core
+and a crowd of thousands should not wait for its own generator.
 """
 
 import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +141,12 @@ class LocustRun:
         self._processes["locust master"].terminate()
 
     def finish(self) -> Measured:
-        try:
-            for process in self._processes.values():
-                process.wait(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+        if self.is_running():
+            self.stop()
+            give_up_s = time.monotonic() + STOP_TIMEOUT_S
+            with suppress(subprocess.TimeoutExpired):
+                for process in self._processes.values():
+                    process.wait(timeout=max(0.0, give_up_s - time.monotonic()))
             self.kill()
         self._last = self._reports.read(is_over=True)
         total = self._reports.total

@@ -9,20 +9,21 @@ from typing import Protocol
 
 import psutil
 
+from loadtest.errors import CannotRun
 from loadtest.plan import Plan
 
 SAMPLE_S = 2.0
 """Length of a sample."""
 
 STOP_TIMEOUT_S = 60.0
-"""What a generator gets to end once it was told to, or is overdue; then it is killed."""
+"""What a generator gets to end once it was asked to; then it is killed."""
 
 
-class EngineMissing(Exception):
+class EngineMissing(CannotRun):
     """This machine lacks the engine; the sentence says how to get it."""
 
 
-class EngineFailed(Exception):
+class EngineFailed(CannotRun):
     """The engine ended without a result; the sentence says what it said."""
 
 
@@ -30,7 +31,7 @@ class EngineFailed(Exception):
 class Sample:
     """What was seen in one stretch of a run that ends `at_s` after its begin. Counts are of this stretch; times in ms,
     NaN where nothing was timed. `intended_p95` counts from when a request was meant to be sent; an engine that cannot
-    tell leaves it NaN. `failures` has what was refused too where an engine cannot tell them apart while it runs."""
+    tell leaves it NaN."""
 
     at_s: float
     span_s: float
@@ -87,7 +88,8 @@ class Generator(Protocol):
         """Ask it to end before its time."""
 
     def finish(self) -> Measured:
-        """Wait for its end, within `STOP_TIMEOUT_S`, and add it up. Raises EngineFailed."""
+        """Add up what it saw. One that still runs is asked to end, and killed after `STOP_TIMEOUT_S`. Raises
+        EngineFailed."""
 
     def kill(self) -> None:
         """End whatever is left of it."""

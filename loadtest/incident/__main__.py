@@ -2,7 +2,8 @@
 
 The cache of the report's application, that of a library, and ours each get a process of this machine, a store of their
 own that is equally slow, and the same readers; one Redis serves all three, each in a database of its own. Exit code 0:
-ours kept its bounds. 1: it did not, and which is said. Loopback only, bounded in time; ends what it started.
+ours kept its bounds. 1: it did not, and which is said. 2: the run could not be made. Loopback only, bounded in time;
+ends what it started.
 """
 
 import os
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from loadtest.command import run_command
 from loadtest.incident.parallel import run_all
 from loadtest.incident.sale import EXPIRING, GONE, PROCESS_COUNT, STORE_DOWN, WARM, Plan
 from loadtest.incident.store import POOL_COUNT, READ_S
@@ -47,4 +49,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -1,6 +1,7 @@
 // A purchase: schedules, seats, hold one or two, wallet, top up, pay, with the pauses of a person in between.
 import { sleep } from 'k6';
-import { arriving, between, call, outcomes } from './shape.js';
+import { outcomes } from './answers.js';
+import { arriving, between, call } from './shape.js';
 
 const TOKEN = __ENV.TOKEN || 'test-token';
 const WALLETS = Number(__ENV.WALLETS || 1000);
@@ -20,7 +21,7 @@ export default function () {
   if (!call('charge', 'PATCH', '/users/charge/point', TOKEN, { userId, point: 100 })) return;
   think();
   const paid = call('pay', 'POST', '/payment', TOKEN, { userId, reservationId: reservation.id, token: TOKEN });
-  if (paid && paid.status === 202) outcomes.add(1, { kind: 'pay: 202 not settled yet' });
+  if (paid && paid.status === 202) outcomes.add(1, { kind: 'not settled yet' });
   think();
 }
 
@@ -29,7 +30,7 @@ function hold(userId) {
   if (!listed) return null;
   const schedules = listed.json('concertSchedules');
   if (schedules.length === 0) {
-    outcomes.add(1, { kind: 'schedules: sold out' });
+    outcomes.add(1, { kind: 'sold out' });
     return null;
   }
   think();
@@ -38,7 +39,7 @@ function hold(userId) {
   if (!shown) return null;
   const seats = shown.json('concertSeatInfo').concertSeat;
   if (!seats) {
-    outcomes.add(1, { kind: 'seats: sold out' });
+    outcomes.add(1, { kind: 'sold out' });
     return null;
   }
   think();

@@ -2,14 +2,12 @@
 
     python -m loadtest.overload --seconds 60
 
-Exit code 1 when a bound is missed. Generator and system share the machine, so figures are of both; what the generator
-takes of its core is told. Loopback only, bounded in time.
+Exit code 0: every bound is kept. 1: one is missed. 2: the run could not be made. Generator and system share the
+machine, so figures are of both; what the generator takes of its core is told. Loopback only, bounded in time.
 """
 
 import asyncio
 import gc
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,14 +18,14 @@ import uvloop
 from rich.console import Console
 
 from infra.local.settings import PORTS_PER_COPY
-from loadtest.fresh_system import ROOT, FreshSystem, ports_in_a_row
+from loadtest.auditing import audit
+from loadtest.command import run_command
+from loadtest.errors import CannotRun
+from loadtest.fresh_system import FreshSystem, ports_in_a_row
 from loadtest.overload import course, report
 from loadtest.overload.mix import Mix, Shop
 from loadtest.overload.offering import Offering
 from loadtest.raw_client import RawClient
-
-SETTLE_S, AUDIT_TIMEOUT_S = 45.0, 180.0
-"""Longer than PAY_DEADLINE_S: what was under way is over by then, one way or the other."""
 
 PREPARE_S = 60.0
 WIDTH = 150
@@ -47,20 +45,16 @@ async def measured(port: int, shop: Shop, plan: course.Course) -> tuple[course.O
         client.stop()
 
 
-def audit(system: FreshSystem, url: str, mix: Mix) -> int | None:
+def audited(system: FreshSystem, url: str, mix: Mix) -> int | None:
     """Offences the auditor found, with all that holds and payments were promised; None when it could not look."""
     with tempfile.NamedTemporaryFile(prefix="stagedoor-history-") as seen:
-        Path(seen.name).write_bytes(b"\n".join(mix.written_history().lines))
-        done = subprocess.run(
-            [sys.executable, "-m", "loadtest.audit", "--json", "--history", seen.name, "--live", url,
-             "--settle-s", str(SETTLE_S)],
-            cwd=ROOT, env=system.variables, capture_output=True, text=True, timeout=AUDIT_TIMEOUT_S, check=False,
-        )  # fmt: skip
-    try:
-        return int(json.loads(done.stdout)["offences"])
-    except (ValueError, KeyError):
-        print(f"the audit could not look: {done.stderr.strip()}")
-        return None
+        history = Path(seen.name)
+        history.write_bytes(b"\n".join(mix.written_history().lines))
+        try:
+            return audit(system.variables, url, history)
+        except CannotRun as why:  # the figures are worth telling all the same
+            print(why)
+            return None
 
 
 def main(
@@ -70,7 +64,7 @@ def main(
     port, shop = ports_in_a_row(PORTS_PER_COPY), Shop()
     with FreshSystem(shop.environment, port=port) as system:
         outcome, mix = uvloop.run(measured(port, shop, course.Course(overload_s=seconds)))
-        offences = audit(system, f"http://127.0.0.1:{port}", mix)
+        offences = audited(system, f"http://127.0.0.1:{port}", mix)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     bounds = report.bounds(outcome, offences)
     report.show(console, outcome, bounds)
@@ -78,4 +72,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -63,19 +63,19 @@ def test_the_recorder_s_figures_are_found_by_the_sorted_names() -> None:
     events: Sequence[tuple[str, Any]] = (
         ("metric", {"time": {"type": "gauge"}}),
         ("start", [[5_000]]),
-        ("metric", {name: {"type": "counter"} for name in ("http_reqs", "begun", "iterations")}),
-        ("metric", {"http_req_failed": {"type": "rate"}, "http_req_duration": {"type": "trend"}}),
-        ("snapshot", [[6, 3], [9, 90, 3, 1, 7, 8, 20], [0.25], [40, 20], [5, 2.5], [7_000]]),
+        ("metric", {name: {"type": "counter"} for name in ("http_reqs", "begun", "iterations", "answer_refused")}),
+        ("metric", {"answer_failures": {"type": "counter"}, "http_req_duration": {"type": "trend"}}),
+        ("snapshot", [[10, 5], [4, 2], [6, 3], [9, 90, 3, 1, 7, 8, 20], [40, 20], [5, 2.5], [7_000]]),
     )
     samples = [sample for event, data in events for sample in recorded.take({"event": event, "data": data})]
     assert samples == [
-        Sample(at_s=2.0, span_s=2.0, started=6, completed=5, requests=40, p50=3, p95=8, p99=20, failures=10,
+        Sample(at_s=2.0, span_s=2.0, started=6, completed=5, requests=40, p50=3, p95=8, p99=20, failures=10, refused=4,
                intended_p95=samples[0].intended_p95)
     ]  # fmt: skip
     assert math.isnan(samples[0].intended_p95)
 
 
-def test_k6_s_statuses_are_told_apart_as_outcomes_shed_and_failures() -> None:
+def test_k6_s_answers_are_told_apart_as_outcomes_shed_and_failures() -> None:
     def counted(count: int) -> dict[str, Any]:
         return {"values": {"count": count}}
 
@@ -85,20 +85,25 @@ def test_k6_s_statuses_are_told_apart_as_outcomes_shed_and_failures() -> None:
             "http_req_duration": {**times, "thresholds": {"p(95)<2": {"ok": False}, "max>0": {"ok": True}}},
             "http_req_duration{name:pay}": times,
             "http_reqs": counted(100),
-            "http_reqs{status:409}": counted(7),
-            "http_reqs{status:503}": counted(2),
-            "http_reqs{status:500}": counted(1),
+            "answer_outcomes": counted(7),
+            "answer_outcomes{kind:SEAT_TAKEN}": counted(7),
+            "answer_refused": counted(2),
+            "answer_refused{kind:status 503}": counted(2),
+            "answer_failures": counted(4),
+            "answer_failures{kind:status 422}": counted(1),
+            "answer_failures{kind:status 500}": counted(0),
             "begun": counted(20),
             "iterations": counted(18),
         }
     )
     assert seen.counts == {"started": 20, "completed": 18, "interrupted": 2, "requests": 100, "dropped": 0}
-    assert (seen.outcomes, seen.refused, seen.failures) == ({"status 409": 7}, {"status 503": 2}, {"status 500": 1})
+    assert (seen.outcomes, seen.refused) == ({"SEAT_TAKEN": 7}, {"status 503": 2})
+    assert seen.failures == {"status 422": 1, "another kind": 3}
     assert seen.broken == ["http_req_duration p(95)<2"]
     assert seen.steps == {"pay": {"p50": 1.0, "p90": 2.0, "p95": 3.0, "p99": 4.0, "max": 5.0}}
 
 
 def test_without_k6_one_sentence_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EngineMissing, match=r"k6: not on PATH; .+ gets it, and ENGINE=locust needs nothing"):
+    with pytest.raises(EngineMissing, match=r"k6: not on PATH; .+ gets it; `make load ENGINE=locust` needs nothing"):
         K6("booking")
