@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-.PHONY: help run status kill pause resume restart reset load-venue rooms room refund dlq audit topics native up down test test-real test-containers image-check load simulate mutants fuzz kills chaos chaos-results incident check format format-check lint types walls dashboards requirements
+.PHONY: help overload nightly run status kill pause resume restart reset load-venue rooms room refund dlq retell audit topics native up down test test-real test-containers image-check load simulate mutants fuzz kills chaos chaos-results incident check format format-check lint types walls dashboards requirements
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -63,6 +63,9 @@ refund: .venv/.run-stamp ## give the points of a paid reservation back: RESERVAT
 
 dlq: .venv/.run-stamp ## look into the dead letters: ARGS="…"
 	@$(LOCAL) with-env -- $(BIN)/python -m libs.common.messaging.dlq $(ARGS)
+
+retell: .venv/.run-stamp ## tell a broker again what it has lost: SINCE_S=600 ARGS="--dry-run"
+	@$(LOCAL) with-env -- $(BIN)/python -m libs.common.messaging.retell --since-s "$(call needed,SINCE_S)" $(ARGS)
 
 audit: .venv/.run-stamp ## check every invariant on its stores and streams; JSON=1 HISTORY=file LIVE=url SETTLE_S=30
 	@$(BIN)/python -m loadtest.audit $(if $(JSON),--json) $(if $(HISTORY),--history "$(HISTORY)") \

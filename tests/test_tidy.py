@@ -41,6 +41,7 @@ MAY_CALL = {
     "libs/common/messaging/memory.py": "its sleeps of 0 give the loop a turn",
     "libs/common/web/serving.py": "the process itself, before and after any app",
     "libs/common/messaging/dlq.py": "a command line",
+    "libs/common/messaging/retell.py": "a command line",
 }
 
 for room in ("catalog", "queue", "reservation", "wallet"):

@@ -129,6 +129,10 @@ class StoreDoor:
         await self.enter("outbox")
         await self._truth.mark_published(event_ids)
 
+    async def published_since(self, stored_from_ms: int, after: str, limit: int) -> list[Message]:
+        await self.enter("outbox")
+        return await self._truth.published_since(stored_from_ms, after, limit)
+
     async def purge_published(self, stored_before_ms: int, limit: int) -> int:
         await self.enter("outbox")
         return await self._truth.purge_published(stored_before_ms, limit)

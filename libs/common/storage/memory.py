@@ -29,7 +29,7 @@ class MemoryStore:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.outbox: dict[str, tuple[Message, int]] = {}
-        self.published: dict[str, int] = {}
+        self.published: dict[str, tuple[Message, int]] = {}
         self._collections: dict[str, MemoryCollection] = {}
 
     async def start(self) -> None: ...
@@ -51,10 +51,15 @@ class MemoryStore:
         for event_id in event_ids:
             entry = self.outbox.pop(event_id, None)
             if entry is not None:
-                self.published[event_id] = entry[1]
+                self.published[event_id] = entry
+
+    async def published_since(self, stored_from_ms: int, after: str, limit: int) -> list[Message]:
+        await asyncio.sleep(0)
+        found = [message for message, stored_ms in self.published.values() if stored_ms >= stored_from_ms]
+        return sorted((each for each in found if each.id > after), key=lambda each: each.id)[:limit]
 
     async def purge_published(self, stored_before_ms: int, limit: int) -> int:
-        gone = [id_ for id_, stored_ms in self.published.items() if stored_ms < stored_before_ms][:limit]
+        gone = [id_ for id_, (_, stored_ms) in self.published.items() if stored_ms < stored_before_ms][:limit]
         for id_ in gone:
             del self.published[id_]
         return len(gone)

@@ -138,6 +138,11 @@ class Store(Protocol):
 
     async def mark_published(self, event_ids: Sequence[str]) -> None: ...
 
+    async def published_since(self, stored_from_ms: int, after: str, limit: int) -> list[Message]:
+        """Events that a broker has confirmed and that were stored at a time or later, in the order of their ids: those
+        behind the id `after`, from the first one where that is empty."""
+        ...
+
     async def purge_published(self, stored_before_ms: int, limit: int) -> int:
         """Forget published events stored before a time; how many went."""
         ...

@@ -138,6 +138,14 @@ class SqliteStore:
 
         await self.write(mark)
 
+    async def published_since(self, stored_from_ms: int, after: str, limit: int) -> list[Message]:
+        rows = await self.search(
+            "SELECT topic, key, id, type, source, time_ms, data, traceparent FROM outbox"
+            " WHERE id > ? AND published = 1 AND stored_ms >= ? ORDER BY id LIMIT ?",
+            (after, stored_from_ms, limit),
+        )
+        return [Message(*row) for row in rows]
+
     async def purge_published(self, stored_before_ms: int, limit: int) -> int:
         def purge(cursor: apsw.Cursor) -> int:
             cursor.execute(

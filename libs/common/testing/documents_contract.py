@@ -196,6 +196,18 @@ class DocumentsContract:
         assert await store.purge_published(stored_before_ms=2**50, limit=9) == 1
         assert (await store.outbox_backlog())[0] == 1
 
+    async def test_published_events_can_be_read_again_in_pages(self, store: Store, shelves: Documents[Shelf]) -> None:
+        for _ in range(4):
+            await shelves.update("a", grow)
+        ids = [f"shelves/a/{version}/0" for version in (1, 2, 3)]
+        (stored, *_) = await store.unpublished(2**50, 10)
+        await store.mark_published(ids)
+        first = await store.published_since(stored_from_ms=0, after="", limit=2)
+        rest = await store.published_since(stored_from_ms=0, after=first[-1].id, limit=2)
+        assert [message.id for message in (*first, *rest)] == ids
+        assert first[0] == stored
+        assert await store.published_since(stored_from_ms=2**50, after="", limit=2) == []
+
     async def test_documents_are_found_by_declared_fields_in_order(self, shelves: Documents[Shelf]) -> None:
         for number, colour in enumerate(["red", "blue", "red", "red"]):
             await shelves.insert(f"s{number}", Shelf(size=number, colour=colour, due_ms=100 - number))

@@ -69,6 +69,12 @@ class MongoStore:
             async with self._connection.operation() as database:
                 await database[name].update_many(documents, {"$pull": {"outbox": {"_id": {"$in": ids}}}})
 
+    async def published_since(self, stored_from_ms: int, after: str, limit: int) -> list[Message]:
+        async with self._connection.operation() as database:
+            wanted = {"_id": {"$gt": after}, "stored_ms": {"$gte": stored_from_ms}}
+            found = await database[_PUBLISHED].find(wanted, sort=[("_id", 1)], limit=limit).to_list(limit)
+            return [message_of(event) for event in found]
+
     async def purge_published(self, stored_before_ms: int, limit: int) -> int:
         async with self._connection.operation() as database:
             published = database[_PUBLISHED]
