@@ -40,11 +40,12 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """From the first action's start to the last one's end; `ends_s` are the moments from which recovery counts."""
+    """From the first action's start to the last one's end. `actions` are the begin and the end of each from whose end
+    recovery counts, in order."""
 
     began_s: float
     ended_s: float
-    ends_s: Sequence[float]
+    actions: Sequence[tuple[float, float]]
 
 
 def seconds(seen: Iterable[Seen], began_s: float) -> list[Second]:
@@ -89,12 +90,12 @@ def recovery_s(series: Sequence[Second], end_s: float, until_s: float, patient_s
 
 
 def slowest_recovery_s(series: Sequence[Second], fault: Fault, began_s: float, until_s: float) -> float | None:
-    """Over all ends of the fault; what follows the next end belongs to that one."""
+    """Over all actions of the fault; what people meet from the next one's begin on is its doing."""
     patient_s = patience_s([second for second in series if second.at_s < floor(fault.began_s - began_s)])
-    ends = [end_s - began_s for end_s in sorted(fault.ends_s)]
+    nexts_s = [*(begin_s for begin_s, _ in fault.actions[1:]), until_s]
     found = [
-        recovery_s(series, end_s, next_s, patient_s)
-        for end_s, next_s in zip(ends, [*ends[1:], until_s - began_s], strict=True)
+        recovery_s(series, end_s - began_s, next_s - began_s, patient_s)
+        for (_, end_s), next_s in zip(fault.actions, nexts_s, strict=True)
     ]
     known = [each for each in found if each is not None]
     return max(known, default=0.0) if len(known) == len(found) else None

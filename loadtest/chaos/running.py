@@ -159,8 +159,8 @@ class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
         """Nothing at all, now, where no action was reached."""
         now_s = time.monotonic()
         last_s = max(self.ended.values(), default=now_s)
-        moments = [self.ended[name] for name in ends if name in self.ended]
-        return figures.Fault(min(self.began.values(), default=now_s), last_s, moments or [last_s])
+        moments = sorted((self.began[name], self.ended[name]) for name in ends if name in self.ended)
+        return figures.Fault(min(self.began.values(), default=now_s), last_s, moments or [(last_s, last_s)])
 
 
 @dataclass

@@ -30,7 +30,7 @@ def series(**at: Second) -> list[Second]:
 
 
 def recovery(found: list[Second], until_s: float = 30.0) -> float | None:
-    fault = Fault(BEGAN_S + FAULT_S, BEGAN_S + FAULT_S, [BEGAN_S + FAULT_S])
+    fault = Fault(BEGAN_S + FAULT_S, BEGAN_S + FAULT_S, [(BEGAN_S + FAULT_S, BEGAN_S + FAULT_S)])
     return figures.slowest_recovery_s(found, fault, BEGAN_S, BEGAN_S + until_s)
 
 
@@ -72,11 +72,11 @@ def test_what_is_still_failing_when_the_watch_ends_has_not_recovered() -> None:
     assert recovery(series(s29=FAILING), until_s=29.0) == 0.0, "that second is not over"
 
 
-def test_what_follows_the_next_end_of_a_fault_belongs_to_that_one() -> None:
-    found = series(s10=FAILING, s21=FAILING)
-    fault = Fault(BEGAN_S + 10, BEGAN_S + 20, [BEGAN_S + 10, BEGAN_S + 20])
+def test_what_follows_the_next_action_of_a_fault_belongs_to_that_one() -> None:
+    found = series(s10=FAILING, s18=FAILING, s21=FAILING)
+    fault = Fault(BEGAN_S + 10, BEGAN_S + 20, [(BEGAN_S + 9, BEGAN_S + 10), (BEGAN_S + 18.5, BEGAN_S + 20)])
     assert figures.slowest_recovery_s(found, fault, BEGAN_S, BEGAN_S + 30) == 2.0
-    still = series(s19=FAILING)
+    still = series(s17=FAILING)
     assert figures.slowest_recovery_s(still, fault, BEGAN_S, BEGAN_S + 30) is None
 
 
