@@ -1,4 +1,4 @@
-"""The system of `make run`, made to be disturbed: `python -m loadtest.chaos.actions.wired_system --parent PID`.
+"""The system of `make run`, made to be disturbed: `python -m loadtest.chaos.actions.wired_system [--parent PID]`.
 
 It takes the same settings, says the same lines and ends in the same way. In addition
 
@@ -49,8 +49,8 @@ exec {binary} "$@"
 """
 
 
-async def run(parent: int) -> None:
-    """Until SIGTERM or the end of the process `parent`, like `make run`.
+async def run(parent: int | None) -> None:
+    """Until SIGTERM, or the end of the process `parent`, like `make run`.
 
     Raises ConfigError with one sentence when it cannot be brought up.
     """
@@ -168,7 +168,7 @@ def _set_clocks(settings: LocalSettings, wires: Path) -> Mapping[str, str]:
 
 if __name__ == "__main__":
     try:
-        asyncio.run(run(parent=int(sys.argv[sys.argv.index("--parent") + 1])))
+        asyncio.run(run(parent=int(sys.argv[-1]) if "--parent" in sys.argv else None))
     except ConfigError as sentence:
         print(sentence, file=sys.stderr)
         sys.exit(1)
