@@ -155,8 +155,7 @@ class PaymentKeyDocuments:
         except AlreadyExists:
             # None: it was purged between the two steps, so nobody else has it any more.
             claimed = await self._keys.get(id_) or claimed
-        same_body = claimed.get("body_digest", body_digest) == body_digest
-        return bool(claimed["reservation"] == reservation and same_body)
+        return bool(claimed["reservation"] == reservation and claimed["body_digest"] == body_digest)
 
     async def purge(self, made_before_ms: int, limit: int) -> int:
         return await self._keys.purge(Where("made_ms", "<", made_before_ms), limit=limit)
