@@ -27,7 +27,8 @@ from infra.local.system import free_ports
 from libs.common.errors import ConfigError
 
 ASK_S = 1.0
-TOOLS = ("infra.kafka", "infra.docker.load_venue", "infra.local.operating", "libs.common.messaging.dlq")
+TOOLS = ("infra.kafka", "infra.docker.load_venue", "infra.local.operating", "libs.common.messaging.dlq",
+         "libs.common.messaging.retell")
 
 PUT_TOGETHER = """
 import importlib, sys
