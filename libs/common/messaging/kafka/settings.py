@@ -25,8 +25,9 @@ _SERVER = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", re.ASCII)
 class Times:
     """Times of the adapter, so that tests can shorten them."""
 
-    session_s: float = 30.0
-    """A member that is not heard of for so long loses its partitions to the others."""
+    session_s: float = 10.0
+    """A member that is not heard of for so long loses its partitions to the others: until then, whoever's events are
+    in them waits. Longer than a restart takes."""
 
     heartbeat_s: float = 1.0
     """Between two heartbeats; a member learns of a rebalance with the next one."""
