@@ -33,7 +33,7 @@ class GatewayMetrics(CommonMetrics):
         self.claims = {state: claims.labels(state) for state in CLAIMS}
         self.session_lookups = Counter(
             "stagedoor_gateway_session_lookups_total",
-            "Tickets the table did not know, asked at the queue",
+            "Tickets asked for at the queue: unknown to the table, or past their end by this clock alone",
             registry=registry,
         )
         self._sessions = Gauge(

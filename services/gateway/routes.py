@@ -1,6 +1,7 @@
 """HTTP in: the token routes, answered here; all other operations, passed on to their service; the documentation."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import orjson
 from aiohttp import web
@@ -9,7 +10,7 @@ from libs.common.clock import iso_utc
 from libs.common.contract.queue import JOIN, LEAVE, POLL, JoinRequest
 from libs.common.errors import NotJson
 from libs.common.web.admission import WAITING_TOKEN
-from libs.common.web.idempotency import HEADER, REPLAYED_HEADER, key_from
+from libs.common.web.idempotency import HEADER, REPLAYED_HEADER, IdempotencyKey, key_from
 from libs.common.web.openapi import document
 from libs.common.web.reading import read_body, whole_body
 from libs.common.web.upstream import Reply
@@ -34,7 +35,7 @@ def join(waiting: Waiting) -> Handler:
     async def serve(request: web.Request) -> web.Response:
         raw = await _body(request)
         asked = read_body(request, raw, JoinRequest, JOIN.body_required)
-        told = await waiting.join(asked, key_from(request.headers, raw), _address(request))
+        told = await waiting.join(asked, _key(request.headers, raw), _address(request))
         return web.Response(body=orjson.dumps(_view(told)), status=JOIN.success, headers=_NOT_STORED)
 
     return serve
@@ -115,6 +116,11 @@ async def _body(request: web.Request) -> bytes:
     if "Content-Encoding" in request.headers:
         raise NotJson("Send the body as it is, without Content-Encoding.")
     return await whole_body(request, BODY_TIMEOUT_S)
+
+
+def _key(headers: Mapping[str, str], body: bytes) -> IdempotencyKey:
+    """The key of a write, marked as made by us only where the client sent none, whatever it says."""
+    return replace(key_from(headers, body), made=HEADER not in headers)
 
 
 def _content_type(headers: Mapping[str, str]) -> str:

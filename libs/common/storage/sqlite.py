@@ -318,7 +318,7 @@ def _fetch(connection: apsw.Connection, sql: str, bindings: Sequence[Any]) -> li
     try:
         return connection.execute(sql, tuple(bindings)).fetchall()
     except apsw.Error as error:
-        raise DependencyDown(f"The store cannot be read: {error}") from error
+        raise DependencyDown(f"The store cannot be read: {error}", retry_after_s=1) from error
 
 
 def _event_row(event: Message, stored_ms: int) -> tuple[Any, ...]:

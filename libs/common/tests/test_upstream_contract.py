@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from libs.common.errors import ConfigError, DependencyDown
 from libs.common.metrics import CommonMetrics
@@ -142,6 +143,17 @@ async def test_connections_are_bounded_and_those_who_wait_get_their_turn(monkeyp
         await asyncio.gather(*slow)
 
 
+async def test_a_turn_that_comes_to_one_who_gives_up_is_passed_on() -> None:
+    pool = Connections("toy", Address("127.0.0.1", 1), SystemClock())
+    leaving, staying = (asyncio.create_task(pool._wait_turn(1)) for _ in range(2))
+    await eventually(lambda: len(pool._waiting) == 2)
+    pool._wake_one()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await staying
+
+
 async def test_a_service_that_comes_back_is_reached_again() -> None:
     toy = Toy()
     async with listening(toy.app) as port, http_upstream(port) as upstream:
@@ -207,6 +219,44 @@ async def test_copies_share_the_calls_and_one_that_ends_is_passed_over() -> None
         async with http_upstream(second, first) as upstream:
             await asyncio.gather(*(upstream.call("POST", "/slow", timeout_s=5) for _ in range(10)))
             assert staying.carried_out == 15
+
+
+async def test_a_copy_that_stands_still_is_asked_by_one_call_at_a_time_until_it_replies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "SILENT_REST_S", 0.2)
+    frozen, working = Toy(), Toy()
+    goes_on = asyncio.Event()
+
+    @web.middleware
+    async def stands_still(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await goes_on.wait()
+        return await handler(request)
+
+    frozen.app.middlewares.append(stands_still)
+
+    async def ask(timeout_s: float) -> bool:
+        try:
+            await upstream.call("POST", "/echo", timeout_s=timeout_s)
+        except ReplyLost:
+            return False
+        return True
+
+    async with (
+        listening(frozen.app) as first,
+        listening(working.app) as second,
+        http_upstream(first, second) as upstream,
+    ):
+        assert await asyncio.gather(*(ask(0.1) for _ in range(4))) == [False, True, False, True]
+        assert all(await asyncio.gather(*(ask(5) for _ in range(10)))), "it was silent a moment ago"
+        await asyncio.sleep(0.2)
+        one_looks = await asyncio.gather(*(ask(0.1) for _ in range(10)))
+        assert one_looks.count(False) == 1
+        goes_on.set()
+        await asyncio.sleep(0.2)
+        await ask(5)
+        await asyncio.gather(*(upstream.call("POST", "/slow", timeout_s=5) for _ in range(4)))
+        assert frozen.carried_out == 2, "it replies again, and has its share"
 
 
 async def test_a_host_is_asked_for_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:

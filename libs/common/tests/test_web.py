@@ -17,6 +17,7 @@ from libs.common.testing.virtual import LoopClock, run_virtual
 from libs.common.web.admission import Admission, admission_from
 from libs.common.web.app import HEALTH, METRICS, base_app, run_in
 from libs.common.web.endpoints import Call, Endpoint, answer, bind
+from libs.common.web.health import Health
 from libs.common.web.idempotency import MARK_LAPSES_S, RunningWrites
 from libs.common.web.upstream import ReplyLost
 from libs.common.web.upstream_memory import MemoryUpstream
@@ -194,6 +195,23 @@ def test_readiness_names_each_part_and_its_state() -> None:
             assert (await client.call("GET", "/readyz")).status == 200
             client.app[HEALTH].draining = True
             assert (await client.call("GET", "/readyz")).json["dependencies"]["process"] == "draining"
+
+    run_virtual(run())
+
+
+def test_a_crowd_of_probes_costs_one_ping_however_long_it_takes() -> None:
+    async def run() -> None:
+        clock, pings = LoopClock(), 0
+
+        async def store() -> None:
+            nonlocal pings
+            pings += 1
+            await clock.sleep(0.4)
+
+        health = Health(clock, CommonMetrics("toy"))
+        health.watch("store", store)
+        assert await asyncio.gather(*(health.states() for _ in range(50))) == [{"store": "ok"}] * 50
+        assert pings == 1
 
     run_virtual(run())
 

@@ -17,6 +17,12 @@ CONNECT_TIMEOUT_S = 0.5
 KEEPALIVE_S = 15.0
 """A connection that has idled so long is not used again, and is closed before it has idled twice as long."""
 
+REST_S = 1.0
+"""How long an address that could not be reached is passed over while others can."""
+
+SILENT_REST_S = 2.0
+"""The same for one that did not reply in time."""
+
 CONNECTIONS_MAX = 128
 WAITING_MAX = 4_000
 """Calls that may wait for a connection; more are refused at once."""
@@ -113,8 +119,11 @@ class Connections:
         self.busy_count = 0
         """Calls that hold or wait for a connection now."""
 
-        self.failed_s = float("-inf")
+        self._failed_s = float("-inf")
         """When connecting failed last, on the monotonic clock."""
+
+        self._silent_s: float | None = None
+        """When a reply did not come in time, and none has come since."""
 
         self._service = service
         self._address = address
@@ -141,6 +150,12 @@ class Connections:
         finally:
             self.busy_count -= 1
 
+    def is_resting(self, now_s: float) -> bool:
+        """Whether another copy should be asked, if there is one. Of one that was silent a single call finds out."""
+        if self._silent_s is not None and (self.busy_count or self._silent_s > now_s - SILENT_REST_S):
+            return True
+        return self._failed_s > now_s - REST_S
+
     def close(self) -> None:
         """Close what is idle now, and the rest as it comes back."""
         self._is_closed = True
@@ -151,14 +166,21 @@ class Connections:
 
     async def _reply(self, connection: Connection, request: bytes, timeout_s: float) -> Reply:
         replied = connection.send(request)
-        limit = asyncio.get_running_loop().call_later(max(0.0, timeout_s), connection.close)
+        limit = asyncio.get_running_loop().call_later(max(0.0, timeout_s), self._too_late, connection)
         try:
-            return await replied
+            reply = await replied
         except ConnectionError:
             raise ReplyLost(f"The {self._service} service did not answer in time.", retry_after_s=1) from None
+        else:
+            self._silent_s = None
+            return reply
         finally:
             limit.cancel()
             self._put_back(connection, is_clean=replied.done() and not replied.cancelled())
+
+    def _too_late(self, connection: Connection) -> None:
+        self._silent_s = self._clock.monotonic_s()
+        connection.close()
 
     async def _connection(self, ends_s: float) -> Connection:
         while self._open_count >= CONNECTIONS_MAX and not self._idle:
@@ -178,7 +200,7 @@ class Connections:
                 connection = await self._opened()
         except OSError:  # TimeoutError is one
             self._gone()
-            self.failed_s = self._clock.monotonic_s()
+            self._failed_s = self._clock.monotonic_s()
             raise DependencyDown(f"The {self._service} service cannot be reached.", retry_after_s=1) from None
         except BaseException:
             self._gone()
@@ -203,10 +225,18 @@ class Connections:
             async with asyncio.timeout(timeout_s):
                 await turn
         except TimeoutError:
+            self._give_up(turn)
             raise DependencyDown(f"The {self._service} service is busy.", retry_after_s=1) from None
-        finally:
-            if not turn.done() or turn.cancelled():
-                self._waiting = deque(other for other in self._waiting if other is not turn)
+        except BaseException:
+            self._give_up(turn)
+            raise
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        """Wait no longer. A turn that came in the same moment goes to the next, who would never hear of it."""
+        if turn.done() and not turn.cancelled():
+            self._wake_one()
+        else:
+            self._waiting = deque(other for other in self._waiting if other is not turn)
 
     def _put_back(self, connection: Connection, *, is_clean: bool) -> None:
         if not is_clean or connection.closed or self._is_closed:

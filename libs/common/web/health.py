@@ -30,6 +30,7 @@ class Health:
         self._seen: set[str] = set()
         self._states: dict[str, str] = {}
         self._checked_s = float("-inf")
+        self._checking = asyncio.Lock()
         self.draining = False
 
     def watch(self, name: str, ping: Ping, *, at_first: bool = False) -> None:
@@ -44,19 +45,23 @@ class Health:
 
     async def states(self) -> dict[str, str]:
         """Each part's name and `ok`, or the sentence that says what is wrong with it."""
-        if self._clock.monotonic_s() - self._checked_s >= PINGS_VALID_S:
-            results = await asyncio.gather(*(self._ask(ping) for ping in self._pings.values()))
-            self._states = dict(zip(self._pings, results, strict=True))
-            self._checked_s = self._clock.monotonic_s()
-            for name, state in self._states.items():
-                self._metrics.dependency_up.labels(name).set(state == "ok")
-            self._seen.update(name for name, state in self._states.items() if state == "ok")
+        async with self._checking:  # whoever comes while the parts are being asked waits for their answers
+            if self._clock.monotonic_s() - self._checked_s >= PINGS_VALID_S:
+                await self._check()
         return {**self._states, **({"process": "draining"} if self.draining else {})}
 
     def is_ready(self, states: Mapping[str, str]) -> bool:
         """Whether a service whose parts are in these states should be sent requests."""
         forgiven = self._at_first & self._seen
         return all(state == "ok" or name in forgiven for name, state in states.items())
+
+    async def _check(self) -> None:
+        results = await asyncio.gather(*(self._ask(ping) for ping in self._pings.values()))
+        self._states = dict(zip(self._pings, results, strict=True))
+        self._checked_s = self._clock.monotonic_s()
+        for name, state in self._states.items():
+            self._metrics.dependency_up.labels(name).set(state == "ok")
+        self._seen.update(name for name, state in self._states.items() if state == "ok")
 
     async def _ask(self, ping: Ping) -> str:
         try:

@@ -5,9 +5,10 @@ else the gateway does for a request (`docs/adr/0004-a-small-client-between-servi
 out is what our services never say to each other: cookies, redirects, compression, uploads, proxies, TLS.
 
 A service may run in several copies: the setting lists their addresses, or names a host that the network resolves to
-several. A call goes to the copy that has the fewest of ours in hand; one that cannot be reached is passed over for a
-moment, and the next is tried, because nothing was carried out. Once a request is sent it is never sent again in here:
-who calls knows whether a repeat does harm.
+several. A call goes to the copy that has the fewest of ours in hand. One that cannot be reached is passed over for a
+moment, and the next is tried, because nothing was carried out. One that let a reply wait too long may stand still, and
+would soon have the fewest in hand: until it replies it is asked by one call at a time. Once a request is sent it is
+never sent again in here: who calls knows whether a repeat does harm.
 """
 
 import ipaddress
@@ -23,9 +24,6 @@ from libs.common.jobs import Cycle
 from libs.common.metrics import CommonMetrics
 from libs.common.web.connections import Address, Connections
 from libs.common.web.upstream import Reply, ReplyLost
-
-REST_S = 1.0
-"""How long an address that could not be reached is passed over while others can."""
 
 RESOLVE_S = 5.0
 """Between two looks at which addresses the hosts have: as fast as copies come and go."""
@@ -112,8 +110,8 @@ class HttpUpstream:
             raise DependencyDown(f"The {self.name} client is not started.")
         copies = list(self._copies.values())
         if len(copies) > 1:
-            rested_s = self._clock.monotonic_s() - REST_S
-            copies.sort(key=lambda copy: (copy.failed_s > rested_s, copy.busy_count))
+            now_s = self._clock.monotonic_s()
+            copies.sort(key=lambda copy: (copy.is_resting(now_s), copy.busy_count))
         return copies
 
     async def _resolve(self) -> bool:

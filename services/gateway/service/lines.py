@@ -26,9 +26,8 @@ class LineTable:
         self._read_s: float | None = None
 
     def hear(self, news: Line) -> None:
-        """Merge what was heard of a line."""
-        known = self._lines.get(news.room)
-        self._lines[news.room] = merged_line(known, news) if known else news
+        """Merge what the leader of a line has said."""
+        self._merge(news)
         self._heard_s[news.room] = self._clock.monotonic_s()
 
     def line(self, room: int) -> Line | None:
@@ -59,16 +58,25 @@ class LineTable:
             raise DependencyDown("the rooms have not been read from the queue yet")
 
     def age_s(self) -> float:
-        """Seconds since the quietest line was last heard of; 0 where there is none."""
+        """Seconds since the leader of the quietest line was last heard; 0 where there is none."""
         return max((self._clock.monotonic_s() - heard_s for heard_s in self._heard_s.values()), default=0.0)
 
     def _is_older_than(self, seconds: float) -> bool:
         return self._read_s is None or self._clock.monotonic_s() - self._read_s >= seconds
 
     async def _read(self) -> None:
-        for room in await self._queue.rooms():
-            self.hear(_line(room))
+        lines = [_line(room) for room in await self._queue.rooms()]
         self._read_s = self._clock.monotonic_s()
+        for line in lines:
+            self._merge(line)
+            # To read of a line is not to hear its leader: `age_s` has to tell that nobody speaks.
+            self._heard_s.setdefault(line.room, self._read_s)
+        for gone in self._lines.keys() - {line.room for line in lines}:
+            del self._lines[gone], self._heard_s[gone]
+
+    def _merge(self, news: Line) -> None:
+        known = self._lines.get(news.room)
+        self._lines[news.room] = merged_line(known, news) if known else news
 
 
 def _line(room: RoomView) -> Line:

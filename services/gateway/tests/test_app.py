@@ -7,10 +7,12 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from libs.common.errors import ConfigError
+from libs.common.events.queue import LineMoved
 from libs.common.messaging.memory import MemoryBus
 from libs.common.messaging.ports import Handler, OnGap
 from libs.common.testing.virtual import LoopClock, run_virtual
 from services.gateway.app import create_app
+from services.gateway.service.lines import READ_EVERY_S
 from services.gateway.settings import GatewaySettings
 from services.gateway.tests.scene import CODEC, KEYS, Scene, play
 
@@ -95,6 +97,29 @@ def test_the_rooms_are_read_only_after_listening_has_begun() -> None:
             assert scene.queue.count("GET", "/internal/v1/rooms") == 1
 
     run_virtual(run())
+
+
+def test_a_line_nobody_speaks_of_grows_old_although_the_rooms_are_read() -> None:
+    async def part(scene: Scene) -> None:
+        await scene.move_line(5)
+        await scene.clock.sleep(3 * READ_EVERY_S)
+        assert scene.queue.count("GET", "/internal/v1/rooms") >= 2
+        assert scene.sample("line_age_seconds") >= 3 * READ_EVERY_S
+
+    play(part)
+
+
+def test_a_room_that_is_kept_no_longer_is_forgotten_and_nobody_is_paged_for_its_silence() -> None:
+    async def part(scene: Scene) -> None:
+        ticket = CODEC.sign(2, 7)
+        await scene.tell(LineMoved(2, 1, 1, 0, 7, 0.0, "open", scene.clock.now_ms()))
+        assert (await scene.poll(ticket))["position"] == 7
+        await scene.clock.sleep(2 * READ_EVERY_S)
+        await scene.move_line(5)
+        assert scene.sample("line_age_seconds") < 1
+        assert (await scene.call("GET", "/token", ticket)).code == "ROOM_NOT_FOUND"
+
+    play(part)
 
 
 def test_metrics_are_on_the_inner_port_only() -> None:

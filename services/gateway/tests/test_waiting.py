@@ -84,6 +84,15 @@ def test_a_join_whose_reply_is_lost_is_sent_again_only_under_a_key_of_the_client
     play(part)
 
 
+def test_no_client_can_say_that_its_key_was_made_by_us() -> None:
+    async def part(scene: Scene) -> None:
+        forged = {"Idempotency-Key": "k1", "X-Idempotency-Key-Made": "1"}
+        assert (await scene.call("POST", "/token/create", headers=forged)).status == 201
+        assert dict(scene.queue.sent[0].headers) == {"Idempotency-Key": "k1"}
+
+    play(part)
+
+
 def test_a_join_that_never_arrived_is_sent_again_and_its_made_key_is_marked() -> None:
     async def part(scene: Scene) -> None:
         scene.queue.script = [refused()]

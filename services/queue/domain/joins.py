@@ -18,6 +18,9 @@ from libs.common.storage.ports import Decision
 KEY_LAPSES_MS = 10_000
 """A key that was claimed and got no place for this long is free for the next sending."""
 
+RELEASED_MS = 0
+"""The time of a key whose join was refused: free at once, for whatever body, and the next purge takes it."""
+
 KEY_KEPT_MS = 24 * 60 * 60 * 1000
 """How long a join is recognised."""
 
@@ -37,7 +40,7 @@ def claim_key(found: JoinKey | None, digest: str, owner: str, now_ms: int) -> De
 
     Raises IdempotencyMismatch for another body, RequestInProgress while somebody else is taking the place.
     """
-    if found is None:
+    if found is None or found.at_ms == RELEASED_MS:
         return Decision(None, JoinKey(digest, owner, now_ms))
     if found.digest != digest:
         raise IdempotencyMismatch("This key came with another join; use a new key for a new one.")
@@ -59,4 +62,4 @@ def release_key(found: JoinKey | None, owner: str) -> Decision[JoinKey, None]:
     """Free a key whose join was refused: refusals are not kept."""
     if found is None or found.owner != owner or found.sequence is not None:
         return Decision(None)
-    return Decision(None, replace(found, at_ms=0))
+    return Decision(None, replace(found, at_ms=RELEASED_MS))

@@ -74,6 +74,18 @@ def test_a_refused_join_may_use_its_key_again_at_once() -> None:
     play(act)
 
 
+def test_a_refused_join_may_be_put_right_under_its_key() -> None:
+    async def act(scene: Scene, people: People) -> None:
+        await people.change(state="closed")
+        assert (await people.ask_to_join(key="k-1", room=1)).code == "ROOM_CLOSED"
+        first = await people.ask_to_join(key="k-1", room=7)
+        assert first.status == 201
+        assert (await people.ask_to_join(key="k-1", room=7)).json == first.json
+        assert (await people.ask_to_join(key="k-1", room=1)).code == "IDEMPOTENCY_MISMATCH"
+
+    play(act, rooms="1,7")
+
+
 def test_made_keys_leave_nothing_behind() -> None:
     async def act(scene: Scene, people: People) -> None:
         headers = {"Idempotency-Key": "made-by-the-gateway", "X-Idempotency-Key-Made": "1"}
