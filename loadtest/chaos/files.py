@@ -7,6 +7,7 @@ seed, what it is judged by) stands in its extension, as `Terms`.
 
 import importlib
 import random
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -139,11 +140,11 @@ def all_experiments() -> list[Experiment]:
 
 
 def chosen(wanted: str) -> list[Experiment]:
-    """By row (`F4`), by the name of a file or its path, or all for an empty word; commas between several.
+    """By row (`F4`, or `F04`), by the name of a file or its path, or all for an empty word; commas between several.
 
     Raises ConfigError.
     """
-    words = [word.strip() for word in wanted.split(",") if word.strip()]
+    words = [re.sub(r"^F0(\d)$", r"F\1", word.strip()) for word in wanted.split(",") if word.strip()]
     named = [read(Path(word)) for word in words if word.endswith(".yaml")]
     words = [word for word in words if not word.endswith(".yaml")]
     known = all_experiments()

@@ -173,6 +173,7 @@ def test_a_wrong_word_in_the_terms_is_one_sentence_that_names_the_file_and_the_w
 
 def test_experiments_are_chosen_by_row_name_or_path(tmp_path: Path) -> None:
     assert [each.name for each in chosen("F4, F18")] == ["F04-redis-killed", "F18-tickets"]
+    assert chosen("F04") == chosen("F4")
     assert [each.name for each in chosen(str(edited(tmp_path)))] == ["edited"]
     assert len(chosen("")) == len(PATHS)
     with pytest.raises(ConfigError, match="EXPERIMENT: there is no F99"):
