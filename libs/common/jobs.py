@@ -44,7 +44,9 @@ class Cycle:
             self._outcomes[outcome].inc()
             failures = failures + 1 if outcome == "failed" else 0
             if outcome != "bound":
-                await self._clock.sleep(min(self._every_s * 2**failures, max(self._every_s, BACKOFF_MAX_S)))
+                # The exponent is bounded: 2 to the number of failures of some hours is more than a float can hold.
+                pause_s = self._every_s * 2.0 ** min(failures, 16)
+                await self._clock.sleep(min(pause_s, max(self._every_s, BACKOFF_MAX_S)))
 
     async def _one_bite(self) -> str:
         try:

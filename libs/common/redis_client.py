@@ -83,6 +83,8 @@ class _Connection(asyncio.Protocol):
 
     def send(self, commands: Sequence[Sequence[Argument]]) -> "asyncio.Future[list[Any]]":
         """Send commands with everything else that is sent in this turn of the loop; the future holds their replies."""
+        if self.closed:  # lost between the attempt that made it and the turn of a caller who waited for that
+            raise DependencyDown("redis: connection lost", retry_after_s=1)
         if self._waiting_count + len(commands) > WAITING_COUNT_MAX:
             raise DependencyDown("redis: too many commands are waiting", retry_after_s=1)
         # Packed before anything is queued: an argument of a wrong type must not leave half a batch behind.

@@ -100,7 +100,7 @@ class OutboxRelay:
         """Publish these now: they are committed. Never waits; what does not fit is found by the scan."""
         for message in messages:
             if len(self._waiting) >= WAITING_COUNT_MAX:
-                return
+                break
             if message.id not in self._ours:
                 self._ours.add(message.id)
                 self._waiting.append(message)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import apsw
 import orjson
 
+from libs.common import log
 from libs.common.clock import Clock
 from libs.common.errors import ConfigError, DependencyDown
 from libs.common.messaging.ports import Message
@@ -48,6 +49,8 @@ _INSERT_EVENT = (
     "INSERT INTO outbox (id, topic, key, type, source, time_ms, data, traceparent, stored_ms)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+logger = log.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -337,7 +340,9 @@ def _commit_group(connection: apsw.Connection, writes: Sequence[_Write]) -> list
                     told.append((write, write.act(cursor), None))
                 except (Stale, AlreadyExists) as lost:
                     told.append((write, None, lost))
-    except apsw.Error as error:
+    except Exception as error:  # the whole group is undone; and nothing may end the writer, on whom all wait
+        if not isinstance(error, apsw.Error):
+            logger.exception("a write is not what a store can take", writes=len(writes))
         down = DependencyDown(f"The store cannot be written: {error}", retry_after_s=1)
         return [(write, None, down) for write in writes]
     return told

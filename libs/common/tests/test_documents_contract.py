@@ -1,5 +1,6 @@
 """The Documents contract on the adapters that need nothing but this process."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from libs.common.errors import ConfigError
+from libs.common.errors import ConfigError, DependencyDown
 from libs.common.metrics import CommonMetrics
 from libs.common.storage.folding import Documents
 from libs.common.storage.memory import MemoryStore
@@ -49,6 +50,18 @@ class TestSqlite(DocumentsContract):
             shelves = Documents(store, SHELVES, "test", CommonMetrics("test"), lambda _: None)
             assert await shelves.get("a") == Shelf(size=1)
             assert len(await store.unpublished(2**50, 10)) == 1
+
+    async def test_a_write_that_no_store_can_take_is_told_and_the_next_one_is_carried_out(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        store = SqliteStore(tmp_path / "test.db", SystemClock())
+        store.collection(SHELVES)
+        await store.start()
+        with pytest.raises(DependencyDown):
+            await asyncio.wait_for(store.write(lambda cursor: cursor.execute("SELECT ?", ([],))), 3)
+        assert "TypeError" in capsys.readouterr().out
+        await Documents(store, SHELVES, "test", CommonMetrics("test"), lambda _: None).update("a", grow)
+        await store.stop()
 
     async def test_a_file_of_a_newer_release_is_refused(self, open_store: OpenStore, tmp_path: Path) -> None:
         apsw.Connection(str(tmp_path / "test.db")).pragma("user_version", 99)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from libs.common.errors import DependencyDown
-from libs.common.jobs import BITE_TIMEOUT_S, Cycle
+from libs.common.jobs import BACKOFF_MAX_S, BITE_TIMEOUT_S, Cycle
 from libs.common.metrics import CommonMetrics
 from libs.common.testing.virtual import LoopClock, run_virtual
 
@@ -58,6 +58,12 @@ def test_failures_back_off_and_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert began == [0, 2, 6, 7]
     assert count(metrics, "failed") == 2
     assert "bug" in capsys.readouterr().out
+
+
+def test_it_bites_again_after_an_outage_of_hours() -> None:
+    _, metrics = bites_at([DependencyDown("no")] * 1_100, run_s=1_100 * BACKOFF_MAX_S)
+    assert count(metrics, "failed") == 1_100
+    assert (count(metrics, "done") or 0) > 0
 
 
 def test_a_bite_that_hangs_is_given_up() -> None:

@@ -116,6 +116,16 @@ def test_a_burst_is_published_in_bounded_batches_once_each() -> None:
     run_virtual(play())
 
 
+def test_an_offer_that_does_not_fit_wakes_the_relay_all_the_same() -> None:
+    async def play(stage: Stage) -> None:
+        await asyncio.sleep(1)  # by now the relay waits for an offer
+        stage.commit(WAITING_COUNT_MAX + 1)
+        await asyncio.sleep(5)
+        assert len(stage.published) == WAITING_COUNT_MAX + 1
+
+    staged(play)
+
+
 def test_a_crash_between_commit_and_publish_is_found_by_the_scan() -> None:
     async def play(stage: Stage) -> None:
         stage.commit(5, told=False)

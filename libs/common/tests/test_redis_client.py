@@ -111,6 +111,14 @@ async def test_a_restart_fails_what_waits_and_is_then_forgotten(
     assert await redis.call("GET", "k") == b"1"
 
 
+async def test_a_connection_that_is_lost_as_soon_as_it_stands_fails_who_waited_for_it(redis: RedisClient) -> None:
+    connection = await redis._connect()
+    connection.close("connection lost")
+    with pytest.raises(DependencyDown, match="redis: connection lost"):
+        await asyncio.wait_for(connection.send([("PING",)]), 3)
+    await redis.ping()
+
+
 async def test_what_waits_is_bounded(redis: RedisClient) -> None:
     await redis.ping()
     with pytest.raises(DependencyDown, match="too many commands"):

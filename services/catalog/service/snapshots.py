@@ -9,6 +9,7 @@ the very service that decides about seats.
 import asyncio
 import math
 from collections import deque
+from itertools import islice
 
 from libs.common.clock import Clock
 from libs.common.errors import DependencyDown
@@ -80,7 +81,8 @@ class Snapshots:
         self._due_s = self._clock.monotonic_s() + self._every_s
 
     async def _go_on(self) -> bool:
-        batch = [self._waiting.popleft() for _ in range(min(self._bite_count, len(self._waiting)))]
+        # They leave the line once they were asked for: a bite may be cut off in between.
+        batch = list(islice(self._waiting, self._bite_count))
         running = asyncio.Semaphore(RUNNING_MAX)
 
         async def merge(schedule: int) -> None:
@@ -88,6 +90,8 @@ class Snapshots:
                 await self._merge(schedule)
 
         results = await asyncio.gather(*(merge(schedule) for schedule in batch), return_exceptions=True)
+        for _ in batch:
+            self._waiting.popleft()
         failed = [schedule for schedule, result in zip(batch, results, strict=True) if result is not None]
         if failed:
             self._waiting.extend(failed)

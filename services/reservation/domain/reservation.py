@@ -188,9 +188,7 @@ def undone(draft: Reservation, refusal: Refusal) -> Reservation:
     return replace(draft, status="CANCELLED", owes="free", refusal=refusal)
 
 
-def begin_payment(
-    known: Reservation | None, attempt: Attempt, seen_count: int, now_ms: int, skew_ms: int
-) -> Decision[Reservation, Reservation]:
+def begin_payment(known: Reservation | None, attempt: Attempt, seen_count: int, now_ms: int, skew_ms: int) -> Change:
     """Begin `attempt`, or join the one that runs under the same key, or find the reservation paid.
 
     `seen_count` is how many attempts there were when the call began: an attempt of the same key beyond those is this
@@ -202,11 +200,11 @@ def begin_payment(
     last = reservation.attempts[-1] if reservation.attempts else None
     is_own = last is not None and last.key == attempt.key
     if reservation.status == "CONFIRMED" or (is_own and last is not None and last.outcome == "completed"):
-        return Decision(reservation)  # whatever became of it since, the payment was answered
+        return Decision(Step(reservation))  # whatever became of it since, the payment was answered
     if reservation.is_dead:
         raise HoldExpired
     if is_own and (reservation.status == "PAYING" or len(reservation.attempts) > seen_count):
-        return Decision(reservation)
+        return Decision(Step(reservation))
     if reservation.status == "PAYING" or len(reservation.attempts) > seen_count:
         raise RequestInProgress("Another payment of this reservation is running; ask again.", retry_after_s=1)
     if lapsed(reservation.expires_ms, now_ms, skew_ms):
@@ -219,7 +217,7 @@ def begin_payment(
         updated_ms=now_ms,
         attempts=(*reservation.attempts, replace(attempt, n=len(reservation.attempts) + 1)),
     )
-    return Decision(begun, begun, [_requested(begun, now_ms)])
+    return Decision(Step(begun, "PAYING"), begun, [_requested(begun, now_ms)])
 
 
 def is_paid(reservation: Reservation, n: int) -> bool:

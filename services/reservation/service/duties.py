@@ -26,15 +26,20 @@ class Duties:
     async def follow(self, step: Step, now_ms: int) -> None:
         """Tell of a step and do what the reservation owes; a step that moved nothing may still owe."""
         reservation = step.reservation
-        if step.resent:
-            self._metrics.resends.inc()
+        self.count(step)
         if step.entered is not None:
-            self._metrics.entered[step.entered].inc()
-            self._observe_outcome(reservation)
             if step.entered == "CONFIRMED" and reservation.room is not None:
                 self._books.tickets.bought(reservation.ticket, reservation.user)
             self._waiters.wake(reservation.id, reservation)
         await self.discharge(reservation, now_ms)
+
+    def count(self, step: Step) -> None:
+        """Show a step in the metrics. The begin of a payment is only counted: nothing follows from it yet."""
+        if step.resent:
+            self._metrics.resends.inc()
+        if step.entered is not None:
+            self._metrics.entered[step.entered].inc()
+            self._observe_outcome(step.reservation)
 
     async def discharge(self, reservation: Reservation, now_ms: int) -> None:
         """Sell or free the seats, then note that it is done."""

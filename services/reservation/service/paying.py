@@ -74,19 +74,21 @@ class Paying:
         if rehearsed.state is None:
             # Paying what is paid answers with the payment there was, and uses up the key all the same.
             await self._claim_key(known, key, now_ms)
-            return rehearsed.result
+            return rehearsed.result.reservation
         if admission.is_over(now_ms, self._settings.clock_skew_ms):
             raise SessionExpired("This visit is over; it can repeat a payment, not begin one.")
         await self._claim_key(known, key, now_ms)
         await self._pin(known, now_ms)
         try:
-            return await self._books.reservations.update(known.id, decide)
+            step = await self._books.reservations.update(known.id, decide)
         except HoldExpired:
             # It ended after we had read it. What we pinned must not wait for whoever ended it: they may have crashed.
             ended = await self._books.reservations.get(known.id)
             if ended is not None and ended.is_dead:
                 await self._duties.free(ended, now_ms)
             raise
+        self._duties.count(step)
+        return step.reservation
 
     async def _claim_key(self, known: Reservation, key: IdempotencyKey, now_ms: int) -> None:
         """A key that a client gave pays one reservation with one body; ours are never seen twice."""

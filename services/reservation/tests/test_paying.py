@@ -42,6 +42,19 @@ def test_a_payment_sells_the_seats() -> None:
     in_scene(play)
 
 
+def test_every_attempt_that_begins_is_counted_and_no_call_that_joins_one() -> None:
+    async def play(scene: Scene) -> None:
+        id_ = await scene.held(7)
+        replies = await asyncio.gather(*(scene.pay(id_, "key-1") for _ in range(5)))
+        assert {reply.status for reply in replies} == {402}
+        scene.wallet.balance[7] = 2 * PRICE
+        assert [(await scene.pay(id_, "key-1")).status for _ in range(2)] == [200, 200]
+        page = (await scene.one.call("GET", "/metrics")).body.decode()
+        assert 'stagedoor_reservation_status_entered_total{status="PAYING"} 2.0' in page
+
+    in_scene(play, alone=True)
+
+
 def test_seats_of_several_blocks_are_paid_together() -> None:
     async def play(scene: Scene) -> None:
         scene.wallet.balance[7] = 2 * PRICE

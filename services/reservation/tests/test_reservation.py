@@ -31,6 +31,7 @@ from services.reservation.domain.reservation import (
     Attempt,
     PlacedSeat,
     Reservation,
+    Step,
     begin_payment,
     called_off,
     cancel,
@@ -73,7 +74,7 @@ def attempt(key: str = "key-1", digest: str = "digest", at_ms: int = NOW) -> Att
     return Attempt(0, key, digest, began_ms=at_ms, deadline_ms=at_ms + DEADLINE_MS, sent_ms=at_ms)
 
 
-def begin(known: Reservation, key: str = "key-1", at_ms: int = NOW) -> Decision[Reservation, Reservation]:
+def begin(known: Reservation, key: str = "key-1", at_ms: int = NOW) -> Decision[Reservation, Step]:
     return begin_payment(known, attempt(key, at_ms=at_ms), len(known.attempts), at_ms, SKEW_MS)
 
 
@@ -111,7 +112,7 @@ def test_after_a_decline_the_same_key_begins_the_next_attempt() -> None:
 def test_a_begin_whose_reply_was_lost_finds_its_own_attempt_even_declined() -> None:
     held = after(declined(paying(), 1, NOW, SKEW_MS))
     rerun = begin_payment(held, attempt(), 0, NOW, SKEW_MS)
-    assert (rerun.state, rerun.result.attempts[-1].n) == (None, 1)
+    assert (rerun.state, rerun.result.reservation.attempts[-1].n) == (None, 1)
 
 
 def test_a_key_with_another_body_is_refused() -> None:

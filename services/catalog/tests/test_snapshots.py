@@ -1,0 +1,42 @@
+"""A round of snapshots, on its own: each schedule is merged before the round counts as over."""
+
+import asyncio
+from collections.abc import Sequence
+
+from libs.common.testing.virtual import LoopClock, run_virtual
+from services.catalog.domain import SeatState
+from services.catalog.metrics import CatalogMetrics
+from services.catalog.service.snapshots import BITE_COUNT_MAX, Snapshots
+from services.catalog.service.view import View
+
+
+class FewSchedules:
+    """Knows the schedules that one bite takes."""
+
+    async def schedule_ids(self) -> list[int]:
+        return list(range(1, BITE_COUNT_MAX + 1))
+
+
+class SlowNews:
+    """Takes a second for each schedule; the first seat of every one is sold."""
+
+    async def touched(self, schedule: int) -> Sequence[tuple[int, int, SeatState]]:
+        await asyncio.sleep(1)
+        return [(schedule, 1, "sold")]
+
+
+def test_a_bite_that_was_cut_off_leaves_out_no_schedule() -> None:
+    async def play() -> None:
+        metrics = CatalogMetrics()
+        view, library = View(metrics), FewSchedules()
+        snapshots = Snapshots(SlowNews(), library, view, LoopClock(), metrics, every_s=30)  # type: ignore[arg-type]
+        cut_off = asyncio.create_task(snapshots.bite())
+        await asyncio.sleep(2.5)
+        cut_off.cancel()
+        await asyncio.wait([cut_off])
+        while await snapshots.bite():
+            pass
+        await snapshots.ping()
+        assert [schedule for schedule in await library.schedule_ids() if not view.of(schedule).taken] == []
+
+    run_virtual(play())
