@@ -57,8 +57,8 @@ BOARD = Board(
                     "Requests with a slot",
                     "short",
                     ("{{instance}}", level(f"{_G}_in_flight_requests", by="instance")),
-                    says="Requests that hold a slot of a copy. Reads of catalog and wallet are refused at 60 % of IN_FLIGHT_MAX, "
-                    "polls and joins at 75 %, holds at 90 %.",
+                    says="Requests that hold a slot of a copy. Reads of catalog and wallet are refused at 60 % of "
+                    "IN_FLIGHT_MAX, polls and joins at 75 %, holds at 90 %.",
                 ),
                 graph(
                     "Refused as too much",
