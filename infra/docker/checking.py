@@ -27,8 +27,13 @@ from infra.local.system import free_ports
 from libs.common.errors import ConfigError
 
 ASK_S = 1.0
-TOOLS = ("infra.kafka", "infra.docker.load_venue", "infra.local.operating", "libs.common.messaging.dlq",
-         "libs.common.messaging.retell")
+TOOLS = (
+    "infra.kafka",
+    "infra.docker.load_venue",
+    "infra.local.operating",
+    "libs.common.messaging.dlq",
+    "libs.common.messaging.retell",
+)
 
 PUT_TOGETHER = """
 import importlib, sys
