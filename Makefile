@@ -181,6 +181,11 @@ requirements: .venv/.dev-stamp ## pin what pyproject.toml asks for; ARGS=--upgra
 	@for image in $(IMAGES); do \
 	  $(PIN) --constraint requirements/dev.txt --extra $$image -o requirements/$$image.txt || exit 1; done
 
+# An upgrade can take away the Python that .venv points to: then nothing counts that was installed for it.
+ifneq ($(shell test -x $(BIN)/python && echo there),there)
+.PHONY: .venv/.run-stamp .venv/.dev-stamp
+endif
+
 # `make run` needs less than the tests do, and a cold start should not wait for the rest. What the tests need includes it.
 .venv/.run-stamp: requirements/run.txt
 	$(venv)

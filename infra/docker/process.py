@@ -86,7 +86,10 @@ def run_in(image: LaidOut, command: Sequence[str], environment: Mapping[str, str
 
 
 def _ended_well(command: Sequence[str], image: LaidOut, environment: Mapping[str, str]) -> str | None:
-    done = subprocess.run(
-        command, cwd=image.workdir, env=environment, capture_output=True, text=True, timeout=COMMAND_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=image.workdir, env=environment, capture_output=True, text=True, timeout=COMMAND_S, check=False
+        )
+    except subprocess.TimeoutExpired as why:
+        return f"not ended after {COMMAND_S:g} s\n{(why.output or b'').decode(errors='replace')}"
     return None if done.returncode == 0 else f"exit status {done.returncode}\n{done.stdout}{done.stderr}"

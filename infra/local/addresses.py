@@ -1,7 +1,7 @@
 """A look at the addresses in the settings before anything is started: five services would each say the same, thrice."""
 
 import asyncio
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from libs.common.errors import ConfigError
 
@@ -26,8 +26,8 @@ async def check_url(setting: str, url: str) -> None:
     if scheme != "unix" and scheme not in _PORTS:
         return
     # An address may hold a password: only the hosts are told.
-    where = urlsplit(url).path if scheme == "unix" else urlsplit(url).netloc.rpartition("@")[2]
-    for host in where.split(","):
+    where = unquote(urlsplit(url).path) if scheme == "unix" else urlsplit(url).netloc.rpartition("@")[2]
+    for host in [where] if scheme == "unix" else where.split(","):
         if await _answers(scheme, host):
             return
     raise ConfigError(

@@ -38,6 +38,9 @@ _ROOM_PORTS = {"gateway": 0, "admin": 10, "queue": 11, "catalog": 12, "reservati
 METRICS_PORTS = {room: _ROOM_PORTS["admin" if room == "gateway" else room] for room in ROOMS}
 """Where each room's page of metrics is, above the first port of its copy."""
 
+_NOT_IN_A_URL = frozenset(",?#\t\r\n")
+"""A comma ends an address, the others a path: the rest of the name would be lost without a word."""
+
 _KAFKA_PORTS = {"kafka": 15, "kafka_controller": 16}
 _MONGO_PORTS = {"mongo": 17}
 
@@ -127,8 +130,13 @@ class LocalSettings:
 
 
 def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
-    """The absolute path of `STATE_DIR`, whether it exists or not."""
-    return Path(_text(environment, "STATE_DIR") or ".run").expanduser().absolute()
+    """The absolute path of `STATE_DIR`, whether it exists or not. Raises ConfigError for one that no URL can hold."""
+    path = Path(_text(environment, "STATE_DIR") or ".run").expanduser().absolute()
+    if wrong := sorted(set(str(path)) & _NOT_IN_A_URL):
+        raise ConfigError(
+            f"STATE_DIR: {str(path)!r} is part of URLs, which cannot hold {wrong[0]!r}; choose another folder"
+        )
+    return path
 
 
 def _text(environment: Mapping[str, str], name: str) -> str | None:

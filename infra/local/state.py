@@ -16,9 +16,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
+from itertools import product
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
+from infra.local.settings import COPIES_MAX, ROOMS, copy_name
 from libs.common.errors import ConfigError
 
 LOG_MAX_BYTES = 16 * 1024 * 1024
@@ -26,7 +28,12 @@ SOCKET_PATH_MAX_BYTES = 100
 """A unix socket's address has 104 (macOS) to 108 bytes, its end mark included."""
 
 _OWNED = ("demo.json", "kafka", "logs", "mongo", "redis", "sockets", "store", "ticket_keys", "lock")
-_SOCKETS = ("control.sock", "redis.sock")
+_SOCKETS = (
+    "control.sock",
+    "redis.sock",
+    *(f"{copy_name(room, number)}.sock" for number, room in product(range(1, COPIES_MAX + 1), ROOMS)),
+)
+"""Those of the services, too: one that was killed leaves its own behind."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +64,8 @@ class StateDir:
 
     @_says_why
     def prepare(self) -> None:
-        """Make what is missing, keep what is there, and set aside logs over `LOG_MAX_BYTES`."""
+        """Make what is missing, keep what is there, and set aside logs over `LOG_MAX_BYTES`: under `lock`, because a
+        system that runs here is writing them."""
         for folder in (self.path, self.path / "logs", self.path / "redis"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for log in (self.path / "logs").glob("*.log"):
@@ -78,6 +86,7 @@ class StateDir:
 
     @_says_why
     def _open_lock(self) -> IO[str]:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return (self.path / "lock").open("a")
 
     @_says_why
@@ -99,7 +108,8 @@ class StateDir:
     def sockets(self) -> Path:
         """The folder of the unix sockets, as far as this system has chosen one."""
         record = self.path / "sockets"
-        return Path(record.read_text().strip()) if record.is_file() else self.path
+        chosen = record.read_text().strip() if record.is_file() else ""
+        return Path(chosen) if chosen else self.path  # a disk that was full leaves an empty record
 
     @_says_why
     def choose_sockets(self) -> None:
@@ -161,7 +171,8 @@ class StateDir:
                 path.unlink()
         left = sorted(path.name for path in self.path.iterdir())
         if not left:
-            self.path.rmdir()
+            with suppress(OSError):  # a link or a mount point stays, empty
+                self.path.rmdir()
         return left
 
 

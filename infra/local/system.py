@@ -50,8 +50,8 @@ async def run_system(settings: LocalSettings, *, parent: int | None = None, comm
     Raises ConfigError with one sentence when the system cannot be brought up.
     """
     state = StateDir(settings.state_dir)
-    state.prepare()
     with state.lock():
+        state.prepare()
         state.choose_sockets()
         await _ports_are_free(settings)
         backends = await choose_backends(settings, state)
@@ -113,7 +113,8 @@ async def _bring_up(
 
 
 def _ending(supervisor: Supervisor, say: Callable[[str], None]) -> asyncio.Event:
-    """An event that the first polite signal sets; the second one makes the supervisor hurry."""
+    """An event that the first polite signal sets; the second one makes the supervisor hurry. Under `nohup` SIGHUP is
+    none of them: whoever typed it wants the system to outlive the terminal."""
     end = asyncio.Event()
 
     def on(number: signal.Signals) -> None:
@@ -123,7 +124,8 @@ def _ending(supervisor: Supervisor, say: Callable[[str], None]) -> asyncio.Event
         say(f"stopping ({number.name})")
         end.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    for number in (signal.SIGTERM, signal.SIGINT, *hang_up):
         asyncio.get_running_loop().add_signal_handler(number, on, number)
     return end
 

@@ -6,6 +6,7 @@ differ from start to start.
 """
 
 import asyncio
+import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +76,14 @@ def kafka_child(jars: Jars, data: Path, ports: KafkaPorts) -> Child:
         "log.dirs": str(data / "log"),
     }
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (data / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    (data / "server.properties").write_text("".join(f"{name}={_escaped(value)}\n" for name, value in settings.items()))
     argv = ("/bin/sh", "-c", _START, "kafka", str(data), jars.java, *_JAVA, "-cp", jars.class_path)
     return Child("kafka", argv, {"CLUSTER_ID": CLUSTER_ID}, _brokers_known(ports.broker), port=ports.broker, layer=0)
+
+
+def _escaped(value: str) -> str:
+    """As Java reads properties, which it takes for Latin-1: a backslash doubled, other letters as in JSON's strings."""
+    return json.dumps(value)[1:-1]
 
 
 def _brokers_known(port: int) -> Probe:

@@ -26,6 +26,7 @@ from libs.common.errors import ConfigError
 
 HERE = Path(__file__).parent
 JAVA_MIN = 17
+JAVA_S = 30.0
 FETCH_S = 600.0
 """For all that one command downloads, and for waiting while another process fetches."""
 
@@ -137,10 +138,16 @@ def _java() -> str:
     java = shutil.which("java")
     if java is None:
         raise ConfigError(f"BACKENDS: native needs java on PATH; {_TOOLCHAIN}")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=JAVA_S, check=False).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        told = ""
     version = _VERSION.search(told)
     if version is None or int(version[1]) < JAVA_MIN:
-        raise ConfigError(f"BACKENDS: native needs Java {JAVA_MIN} or later, {java} is older; {_TOOLCHAIN}")
+        # macOS has a `java` that only says where to get one.
+        raise ConfigError(
+            f"BACKENDS: native needs Java {JAVA_MIN} or later, {java} is older or does not run; {_TOOLCHAIN}"
+        )
     return java
 
 

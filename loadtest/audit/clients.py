@@ -1,6 +1,7 @@
 """What clients saw against what is there: acknowledged (I6), once per key (I9), in order (I11), theirs (I12), no crash
 (I15)."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,14 +27,12 @@ FOLLOWS = {
 BETWEEN_GATEWAYS_MS = 2_000
 """Two gateways may tell of a move of the line this far apart."""
 
-Balances = dict[int, set[int]]
-"""By user, every balance that a charge ever left."""
-
 
 def checks(world: World, history: Sequence[Call]) -> Iterator[Check]:
     yield _nothing_lost(world, history)
     yield _once_per_key(history)
     yield _in_order_of_arrival(history)
+    yield _own_places(history)
     yield _nobody_overtakes(history)
     yield _theirs(world, history)
     yield _no_crash(history)
@@ -41,28 +40,42 @@ def checks(world: World, history: Sequence[Call]) -> Iterator[Check]:
 
 def _nothing_lost(world: World, history: Sequence[Call]) -> Check:
     check = Check("I6", "what was acknowledged is there, in that state or a later one")
-    balances: Balances = {}
-    for _, _, body in world.documents["entries"]:
-        if body["kind"] == "charge":
-            balances.setdefault(body["user"], set()).add(body["balance_after"])
-    for call in history:
-        if not 200 <= call.status < 300:
-            continue
+    promised = [call for call in history if 200 <= call.status < 300]
+    for call in promised:
         check.count += 1
-        for told in _lost(world, balances, call):
+        for told in _lost(world, call):
             check.offend(f"{call}, answered {call.status}: {told}")
+    for call in _lost_charges(world, promised):
+        told = f"no charge left user {_body(call)['userId']} with {_body(call)['amount']}"
+        check.offend(f"{call}, answered {call.status}: {told}")
     return check
 
 
-def _lost(world: World, balances: Balances, call: Call) -> Iterator[str]:
-    told = call.body or {}
+def _lost_charges(world: World, promised: Sequence[Call]) -> Iterator[Call]:
+    """Each charge has an entry of its own, which left what was told; one that is told again under its key has not."""
+    left = Counter(
+        (body["user"], body["balance_after"]) for _, _, body in world.documents["entries"] if body["kind"] == "charge"
+    )
+    known: set[tuple[int, int, str]] = set()
+    for call in promised:
+        told = _body(call)
+        if (call.method, call.path) != ("PATCH", CHARGE) or "amount" not in told:
+            continue
+        balance = (told["userId"], told["amount"])
+        if call.key is not None and (*balance, call.key) in known:
+            continue
+        known.add((*balance, call.key or ""))
+        left[balance] -= 1
+        if left[balance] < 0:
+            yield call
+
+
+def _lost(world: World, call: Call) -> Iterator[str]:
+    told = _body(call)
     if call.path.startswith(HOLD) and "status" in told:
         yield from _lost_reservation(world, told)
     elif call.path.startswith(PAY) and "reservationId" in told:
         yield from _lost_payment(world, told)
-    elif (call.method, call.path) == ("PATCH", CHARGE) and "amount" in told:
-        if told["amount"] not in balances.get(told["userId"], ()):
-            yield f"no charge left user {told['userId']} with {told['amount']}"
     elif (call.method, call.path) == ("POST", JOIN) and "uuid" in told:
         place = place_of(told["uuid"])
         if place and world.rooms.get(place[0], {"issued": 0})["issued"] < place[1]:
@@ -125,7 +138,7 @@ def _once_per_key(history: Sequence[Call]) -> Check:
 
 def _kept(call: Call) -> object:
     """The part of an answer that does not move: of a join that is the ticket."""
-    return (call.body or {}).get("uuid") if call.path == JOIN else call.body
+    return _body(call).get("uuid") if call.path == JOIN else call.body
 
 
 def _in_order_of_arrival(history: Sequence[Call]) -> Check:
@@ -158,8 +171,23 @@ def _first_sendings(history: Sequence[Call]) -> dict[tuple[int | None, str | Non
 
 
 def _joined(call: Call) -> tuple[int, int] | None:
-    uuid = (call.body or {}).get("uuid")
+    uuid = _body(call).get("uuid")
     return place_of(uuid) if call.status == 201 and isinstance(uuid, str) else None
+
+
+def _own_places(history: Sequence[Call]) -> Check:
+    check = Check("I11", "no place in line was given to two joins")
+    first: dict[tuple[int, int], Call] = {}
+    for call in history:
+        place = _joined(call) if call.path == JOIN else None
+        if place is None:
+            continue
+        known = first.setdefault(place, call)
+        is_again = call.key is not None and (call.user, call.key) == (known.user, known.key)
+        room, sequence = place
+        told = f"{call}: place {sequence} of room {room} was given to user {call.user} and, before, to {known.user}"
+        check.expect(known is call or is_again, told)
+    return check
 
 
 def _nobody_overtakes(history: Sequence[Call]) -> Check:
@@ -186,8 +214,12 @@ def _polled(call: Call) -> tuple[int, int] | None:
     return place_of(call.ticket or "") if is_poll and "state" in _told(call) else None
 
 
+def _body(call: Call) -> Body:
+    return call.body or {}
+
+
 def _told(call: Call) -> Body:
-    found: Body = (call.body or {}).get("waitingQueueWithPositionResult", {})
+    found: Body = _body(call).get("waitingQueueWithPositionResult", {})
     return found
 
 
@@ -195,6 +227,9 @@ def _theirs(world: World, history: Sequence[Call]) -> Check:
     """Wallet routes carry no identity yet. Static tickets bind nobody: there only what a body says counts."""
     check = Check("I12", "nobody was shown or given what is somebody else's")
     for call in history:
+        if _polled(call):
+            shown = _told(call).get("uuid")
+            check.expect(shown == call.ticket, f"{call}: ticket {call.ticket} was shown the place of {shown}")
         told = call.body or {}
         if not (call.path.startswith((HOLD, PAY)) and 200 <= call.status < 300 and "userId" in told):
             continue

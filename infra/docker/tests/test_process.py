@@ -62,3 +62,10 @@ def test_it_sees_its_own_environment_and_nothing_of_this_machine(
     monkeypatch.setenv("BROKER_URL", "of this machine")
     program = "import os; assert 'BROKER_URL' not in os.environ; assert os.environ['A'] + os.environ['B'] == '12'"
     run_in(image(tmp_path, "", A="1"), [sys.executable, "-c", program], {"B": "2"})
+
+
+def test_a_command_that_hangs_is_told_with_what_it_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.docker.process.COMMAND_S", 1.0)
+    hangs = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+    with pytest.raises(ConfigError, match="not ended after 1 s\nup"):
+        run_in(image(tmp_path, ""), hangs, {})

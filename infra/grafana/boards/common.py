@@ -111,7 +111,7 @@ def store(service: str) -> Row:
             graph(
                 "Events not confirmed yet",
                 "short",
-                ("waiting", level("stagedoor_outbox_pending_events", "sum", job=service)),
+                ("waiting", level("stagedoor_outbox_pending_events", job=service)),
             ),
             graph(
                 "Oldest event not confirmed",

@@ -18,7 +18,7 @@ BOARD = Board(
                 graph(
                     "Stored and not confirmed",
                     "short",
-                    ("{{job}}", level("stagedoor_outbox_pending_events", "sum", "job")),
+                    ("{{job}}", level("stagedoor_outbox_pending_events", by="job")),
                 ),
                 graph(
                     "Oldest not confirmed",

@@ -117,3 +117,11 @@ def test_a_copy_that_is_gone_is_passed_over(service: str, capsys: pytest.Capture
         run("http://127.0.0.1:1", "rooms")
     with pytest.raises(ConfigError, match="begins with http"):
         run("unix:///queue.sock", "rooms")
+
+
+def test_no_proxy_is_asked_for_a_service(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    run(service, "rooms")
+    assert [path for _, path, _ in Service.asked] == ["/internal/v1/rooms"]

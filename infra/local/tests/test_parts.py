@@ -1,6 +1,8 @@
 """The small decisions: settings, back-off, which redis-server, and what a screen that takes nothing may hold up."""
 
+import asyncio
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from infra.local import settings
-from infra.local.addresses import SCHEMES
+from infra.local.addresses import SCHEMES, check_url
 from infra.local.display import LINES_MAX, Display
 from infra.local.life import BACKOFF_MAX_S, backoff_after, exit_text
-from infra.local.redis_server import find_redis_server
+from infra.local.redis_server import find_redis_server, socket_url
 from infra.local.settings import LocalSettings
 from infra.local.table import service_table
 from infra.local.tests.harness import until
@@ -72,6 +74,21 @@ def test_clocks_count_as_apart_where_more_than_one_process_decides() -> None:
     assert skew_s() == "0"
     assert skew_s(COPIES="2") == skew_s(BACKENDS="native") == skew_s(STORE_URL="mongodb://db") == "2"
     assert skew_s(COPIES="2", CLOCK_SKEW_S="0.5") == "0.5"
+
+
+def test_a_socket_is_looked_for_under_the_name_that_its_clients_read(tmp_path: Path) -> None:
+    folder = tmp_path / "my run, 한"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "redis.sock"))
+        server.listen()
+        asyncio.run(check_url("REDIS_URL", socket_url(folder / "redis.sock")))
+
+
+def test_the_folder_of_kafka_is_written_as_java_reads_it(tmp_path: Path) -> None:
+    kafka_child(Jars("java", tmp_path), tmp_path / "한\\n", KafkaPorts(9015, 9016))
+    told = (tmp_path / "한\\n" / "server.properties").read_bytes()
+    assert b"\\ud55c\\\\n/log\n" in told
 
 
 def test_the_schemes_that_are_looked_at_are_those_that_the_adapters_know() -> None:

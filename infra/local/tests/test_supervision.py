@@ -263,6 +263,17 @@ def test_a_signal_to_make_ends_everything(state_dir: Path, whole_group: bool) ->
         system.line("stopped")
 
 
+def test_under_nohup_the_end_of_the_terminal_ends_nothing(state_dir: Path) -> None:
+    fake = f"exec {sys.executable} -m infra.local.tests.fake_system"
+    with FakeSystem(state_dir, ["/bin/sh", "-c", f"trap '' HUP; {fake}"]) as system:
+        system.ready()
+        system.process.send_signal(signal.SIGHUP)
+        assert system.row("queue")["state"] == "ready"
+        assert system.terminate() == 0
+        system.line("stopped")
+        assert not any("SIGHUP" in line for line in system.lines)
+
+
 def test_a_terminal_gets_the_lines_and_a_table(state_dir: Path) -> None:
     with FakeSystem(state_dir, terminal=True, TERM="xterm", COLUMNS="100") as system:
         system.ready()

@@ -54,6 +54,13 @@ def test_a_java_that_kafka_does_not_run_on_is_refused(programs: Path) -> None:
         planned_jars()
 
 
+def test_a_java_that_does_not_answer_is_refused(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(programs, "java", "exec /bin/sleep 60")
+    monkeypatch.setattr(provision, "JAVA_S", 0.2)
+    with pytest.raises(ConfigError, match=r"needs Java 17 or later, .*/java is older or does not run"):
+        planned_jars()
+
+
 def test_maven_is_only_asked_for_while_something_has_to_be_fetched(programs: Path, empty_cache: Path) -> None:
     program(programs, "java", JAVA_17)
     with pytest.raises(ConfigError, match="native needs mvn and javac on PATH"):

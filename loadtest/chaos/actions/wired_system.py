@@ -56,8 +56,8 @@ async def run(parent: int | None) -> None:
     """
     settings = LocalSettings.from_environment()
     state = StateDir(settings.state_dir)
-    state.prepare()
     with state.lock():  # another one that runs there has its own wires
+        state.prepare()
         state.choose_sockets()
     with _wired_folder(), tempfile.TemporaryDirectory(prefix="stagedoor-wires-") as folder:
         wires = Path(folder)
