@@ -135,12 +135,11 @@ async def _sale(system: OneLoop, caller: Recorded) -> dict[str, str]:
 
 
 def _kept(system: OneLoop, history: History, ids: Mapping[str, str]) -> Kept:
-    messages = {message.id: message for log in system.broker.logs.values() for _, message in log.entries}
     documents, outbox = {}, {}
     for service, collections in COLLECTIONS.items():
         store = system.stores[service]
         documents[service] = {each.name: _documents(store, each.name) for each in collections}
-        published = [(messages[id_], ms, 1) for id_, ms in store.published.items() if id_ in messages]
+        published = [(message, ms, 1) for message, ms in store.published.values()]
         waiting = [(message, ms, 0) for message, ms in store.outbox.values()]
         outbox[service] = [
             (each.id, each.topic, each.key, each.type, each.source, each.time_ms, each.data, "", ms, done)

@@ -1,13 +1,14 @@
 """Each claim of the auditor, against a store that was damaged by hand: it names the damage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from libs.common.events.topics import QUEUE_LINE, RESERVATION_OUTCOMES, RESERVATION_PAYMENTS, WALLET_PAYMENTS
-from loadtest.audit.doors.ports import Letter, Share
-from tests.audit.scene import Ground
+from loadtest.audit.doors.ports import Document, Letter, Share
+from loadtest.audit.doors.sqlite import SqliteDoor
+from tests.audit.scene import COLLECTIONS, Audit, Ground
 
 Body = dict[str, Any]
 MINUTES_MS = 60_000
@@ -290,7 +291,21 @@ def test_i11_more_people_inside_than_the_room_holds(ground: Ground) -> None:
     for place in ("1:1", "1:2"):
         ground.edit("sessions", place, come_in)
     ground.edit("rooms", "1", lambda body: body.update(capacity=2, issued=4, watermark=4))
-    assert ground.audit().names("I11", "room 1 has 2 inside and 1 offers for a capacity of 2")
+    told = "room 1 has more people inside and offers nobody answered than its capacity of 2"
+    assert ground.audit().names("I11", told)
+    assert _moving_line(ground).names("I11", told)
+
+
+def _moving_line(ground: Ground) -> Audit:
+    """An audit of a line that moves on, by one, before each look."""
+
+    class Moving(SqliteDoor):
+        def documents(self, collections: Iterable[str]) -> dict[str, list[Document]]:
+            ground.edit("rooms", "1", lambda body: body.update(issued=body["issued"] + 1, watermark=body["issued"] + 1))
+            return super().documents(collections)
+
+    doors = {service: SqliteDoor(ground.folder / f"{service}.db") for service in COLLECTIONS}
+    return ground.audit(stores={**doors, "queue": Moving(ground.folder / "queue.db")})
 
 
 def test_i11_a_hold_without_a_visit(ground: Ground) -> None:

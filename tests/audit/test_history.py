@@ -64,6 +64,19 @@ def test_i6_a_charge_that_was_lost(ground: Ground) -> None:
     assert ground.audit().names("I6", "PATCH /api/v1/users/charge/point", "left user 8 with 100000")
 
 
+def test_i6_a_charge_that_was_lost_and_left_as_much_as_one_that_was_not(ground: Ground) -> None:
+    picks = call("PATCH", "/charge/point", 200, user=8)
+    known = next(found for found in ground.calls() if picks(found))
+    again = {**known, "answered_ms": known["answered_ms"] + 10}
+    claim = "no charge left user 8 with 100000"
+    ground.with_lines([known, again])
+    assert not ground.audit().names("I6", claim)
+    ground.with_lines([known, {**again, "key": "another"}])
+    assert ground.audit().names("I6", claim)
+    ground.with_lines([known, {**again, "key": None}])
+    assert ground.audit().names("I6", claim)
+
+
 def test_i6_a_place_in_line_that_was_lost(ground: Ground) -> None:
     ground.edit("rooms", "1", lambda body: body.update(issued=2, watermark=2, settled=2))
     ground.with_history()
@@ -115,6 +128,20 @@ def test_i11_a_place_given_out_at_an_earlier_sending_is_not_one_behind_somebody(
     assert not ground.audit().names("I11", claim)
 
 
+def test_i11_one_place_for_two(ground: Ground) -> None:
+    picks = call("POST", "/token/create", 201)
+    known = {**next(found for found in ground.calls() if picks(found)), "key": "a"}
+    again = {**known, "answered_ms": known["answered_ms"] + 10}
+    claim = "place 1 of room 1 was given to"
+    ground.with_lines([known, again])
+    assert not ground.audit().names("I11", claim)
+    for other in ({"user": 9}, {"key": "b"}):
+        ground.with_lines([known, {**again, **other}])
+        assert ground.audit().names("I11", claim)
+    ground.with_lines([{**known, "key": None}, {**again, "key": None}])
+    assert ground.audit().names("I11", claim)
+
+
 def test_i11_somebody_who_waits_behind_those_who_came_later(ground: Ground) -> None:
     picks = call("GET", "/token", 200)
     first = next(found for found in ground.calls() if picks(found))
@@ -135,6 +162,12 @@ def test_i12_a_reservation_shown_to_another_ticket(ground: Ground) -> None:
     assert ground.audit().names(
         "I12", "10001000-0000-8002-8000-000000000000", ground.kept.reservations["from_the_line"]
     )
+
+
+def test_i12_a_place_in_line_that_is_somebody_elses(ground: Ground) -> None:
+    other = "10001000-0000-8002-8000-000000000000"
+    ground.with_history((call("GET", "/token", 200), line(ticket=other)))
+    assert ground.audit().names("I12", f"ticket {other} was shown the place of 10001000-")
 
 
 def test_i15_a_request_that_crashed_somebody(ground: Ground) -> None:

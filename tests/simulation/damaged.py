@@ -111,7 +111,8 @@ class Damaged:
         return {"uuid": CODEC.sign(1, sequence), "position": position, "state": "WAITING"}
 
     def poll(self, sequence: int, position: int) -> None:
-        self.answer("poll", {"waitingQueueWithPositionResult": self.place(sequence, position)})
+        place = self.place(sequence, position)
+        self.answer("poll", {"waitingQueueWithPositionResult": place}, ticket=place["uuid"])
 
     @property
     def broken(self) -> set[str]:

@@ -167,6 +167,11 @@ def _somebody_elses(world: Damaged) -> None:
     world.answer("cancel", told, ticket="another")
 
 
+def _somebody_elses_place(world: Damaged) -> None:
+    world.room()
+    world.answer("poll", {"waitingQueueWithPositionResult": world.place(5, 3)}, ticket=CODEC.sign(1, 4))
+
+
 def _two_answers(world: Damaged) -> None:
     world.answer(CHARGE, {"userId": 7, "amount": 1})
     world.answer(CHARGE, {"userId": 7, "amount": 2})
@@ -216,8 +221,13 @@ def _free_seat_told_taken(world: Damaged) -> None:
 def _one_place_for_two(world: Damaged) -> None:
     world.room()
     world.answer(JOIN, world.place(3, 1), key="a", status=201)
-    world.answers.acked.joined["twin"] = world.answers.acked.joined[CODEC.sign(1, 3)]
-    world.answers.compare()
+    world.answer(JOIN, world.place(3, 1), key="b", status=201)
+
+
+def _one_place_for_two_without_a_key(world: Damaged) -> None:
+    world.room()
+    world.answer(JOIN, world.place(3, 1), key="", status=201)
+    world.answer(JOIN, world.place(3, 1), key="", status=201)
 
 
 def _account(world: Damaged) -> None:
@@ -240,6 +250,13 @@ def _charge_lost(world: Damaged) -> None:
     world.entry(charge(None, 7, 5_000, op="charge:c-1", request_digest="d", now_ms=NOW_MS))
     world.answer(CHARGE, {"userId": 7, "amount": 1}, key="a")
     world.answer(CHARGE, {"userId": 7, "amount": 2}, key="b")
+    _account(world)
+
+
+def _charge_without_a_key_lost(world: Damaged) -> None:
+    world.entry(charge(None, 7, 5_000, op="charge:c-1", request_digest="d", now_ms=NOW_MS))
+    world.answer(CHARGE, {"userId": 7, "amount": 1}, key="")
+    world.answer(CHARGE, {"userId": 7, "amount": 2}, key="")
     _account(world)
 
 
@@ -284,7 +301,9 @@ def _view_is_old(world: Damaged) -> None:
         ("I6", _told_and_gone),
         ("I6", _paid_and_not_confirmed),
         ("I6", _one_place_for_two),
+        ("I6", _one_place_for_two_without_a_key),
         ("I6", _charge_lost),
+        ("I6", _charge_without_a_key_lost),
         ("I7", _held_in_part),
         ("I9", _two_answers),
         ("I9", _charge_doubled),
@@ -299,6 +318,7 @@ def _view_is_old(world: Damaged) -> None:
         ("I11", _position_grows),
         ("I11", _in_without_session),
         ("I12", _somebody_elses),
+        ("I12", _somebody_elses_place),
         ("I13", _over_the_cap),
         ("I13", _seat_left_held),
         ("I14", _view_is_old),
@@ -327,6 +347,8 @@ def test_a_whole_world_is_not() -> None:
     world.answer(HOLD, {**confirmed, "userId": 7}, status=201)
     world.answer(PAY, {"id": "r-1-1", "userId": 7, "reservationId": "r-1", "status": "COMPLETED"})
     world.poll(1, 0)
+    for _ in range(2):
+        world.answer(JOIN, world.place(3, 1), key="a", status=201)
     world.answers.compare()
     rest.check_seats(world.watch, {1: [1, 2]})
     assert [str(finding) for finding in world.watch.findings.found] == []

@@ -216,6 +216,24 @@ def test_a_crowd_of_probes_costs_one_ping_however_long_it_takes() -> None:
     run_virtual(run())
 
 
+def test_whoever_asks_for_readiness_brings_what_is_shown_of_each_part_up_to_date() -> None:
+    async def run() -> None:
+        metrics, down = CommonMetrics("toy"), False
+
+        async def store() -> None:
+            if down:
+                await asyncio.sleep(60)  # as a store that is cut off: no answer, and no refusal either
+
+        health = Health(LoopClock(), metrics)
+        health.watch("store", store)
+        for down, up in ((False, 1), (True, 0), (False, 1)):  # noqa: B007  the ping reads it
+            await asyncio.sleep(1)
+            await health.states()
+            assert metrics.registry.get_sample_value("stagedoor_dependency_up", {"dependency": "store"}) == up
+
+    run_virtual(run())
+
+
 def test_requests_are_counted_by_template_and_status() -> None:
     async def run() -> None:
         async with AppClient(toy_app()) as client:

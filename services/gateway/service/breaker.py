@@ -21,6 +21,10 @@ OPEN_S = 2.0
 
 PROBES = 3
 
+UNASKED_S = 30.0
+"""A breaker that could have probed for so long was not asked: it refuses nobody, and is not shown as open any more.
+Longer than a call may take (REQUEST_DEADLINE_S, usually 10 s), so that one whose probe is slow is shown."""
+
 
 class BreakerOpen(DependencyDown):
     """The call was not made: the service has been failing."""
@@ -41,7 +45,6 @@ class Breaker:
     def __init__(self, name: str, clock: Clock, is_open: Gauge) -> None:
         self._name = name
         self._clock = clock
-        self._is_open = is_open
         self._state: Literal["closed", "open", "probing"] = "closed"
         self._turn = 0
         """Grows with every change of state: a call that began in another state says nothing about this one."""
@@ -49,6 +52,7 @@ class Breaker:
         self._reopens_s = 0.0
         self._probes_begun = 0
         self._probes_done = 0
+        is_open.set_function(self._refuses)
 
     def enter(self) -> int:
         """Ask to make a call; the number to give to `leave`. Raises BreakerOpen."""
@@ -100,4 +104,6 @@ class Breaker:
         self._probes_begun = self._probes_done = 0
         if state == "open":
             self._reopens_s = self._clock.monotonic_s() + OPEN_S
-        self._is_open.set(state != "closed")
+
+    def _refuses(self) -> bool:
+        return self._state != "closed" and self._clock.monotonic_s() < self._reopens_s + UNASKED_S

@@ -13,7 +13,7 @@ from libs.common.errors import DependencyDown, Overloaded, RateLimited
 from libs.common.testing.virtual import LoopClock, run_virtual
 from libs.common.web.upstream import Reply
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.service.breaker import CALLS_MIN, OPEN_S, PROBES, WINDOW_S, Breaker, BreakerOpen
+from services.gateway.service.breaker import CALLS_MIN, OPEN_S, PROBES, UNASKED_S, WINDOW_S, Breaker, BreakerOpen
 from services.gateway.service.limits import BUCKETS_MAX, RateLimit, Slots
 from services.gateway.tests.scene import CODEC, Scene, lost, play, problem, reply
 
@@ -151,7 +151,8 @@ class Circuit:
     """A breaker and what its calls come to."""
 
     def __init__(self, clock: LoopClock) -> None:
-        self.breaker = Breaker("wallet", clock, GatewayMetrics().breaker_open["wallet"])
+        self._metrics = GatewayMetrics()
+        self.breaker = Breaker("wallet", clock, self._metrics.breaker_open["wallet"])
 
     def call(self, succeeded: bool | None, times: int = 1) -> None:
         for _ in range(times):
@@ -164,6 +165,28 @@ class Circuit:
         except BreakerOpen:
             return True
         return False
+
+    @property
+    def shown(self) -> float | None:
+        return self._metrics.registry.get_sample_value("stagedoor_gateway_breaker_open", {"upstream": "wallet"})
+
+
+def test_an_open_breaker_is_shown_while_calls_come_and_fail_and_not_all_night_when_none_comes() -> None:
+    async def part(clock: LoopClock) -> None:
+        circuit = Circuit(clock)
+        assert circuit.shown == 0
+        circuit.call(False, CALLS_MIN)
+        assert circuit.shown == 1
+        for _ in range(3):
+            await clock.sleep(UNASKED_S)
+            assert circuit.shown == 1
+            circuit.call(False)
+        await clock.sleep(OPEN_S + UNASKED_S)
+        assert circuit.shown == 0
+        circuit.call(False)
+        assert circuit.shown == 1
+
+    in_time(part)
 
 
 def test_a_breaker_opens_when_half_of_enough_calls_failed() -> None:

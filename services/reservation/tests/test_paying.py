@@ -232,6 +232,25 @@ def test_a_silent_wallet_is_asked_again_until_it_answers() -> None:
     in_scene(play)
 
 
+def test_a_wallet_that_stays_silent_shows_in_what_is_due_asked_again_and_called_off() -> None:
+    async def play(scene: Scene) -> None:
+        async def shown(name: str) -> float:
+            page = (await scene.one.call("GET", "/metrics")).body.decode()
+            return float(page.partition(f"\nstagedoor_reservation_{name} ")[2].partition("\n")[0])
+
+        scene.wallet.balance[7], scene.wallet.deaf = 2 * PRICE, True
+        await scene.pay(await scene.held(7))
+        due = []
+        for _ in range(100):
+            await asyncio.sleep(0.4)
+            due.append(await shown("due_reservations"))
+        assert max(due) == 1
+        assert await shown("resends_total") >= 2
+        assert await shown('status_entered_total{status="CANCELLING"}') == 1
+
+    in_scene(play, alone=True)
+
+
 def test_a_payment_past_its_deadline_is_called_off_and_what_was_charged_comes_back() -> None:
     async def play(scene: Scene) -> None:
         scene.wallet.balance[7], scene.wallet.mute = 2 * PRICE, True

@@ -2,7 +2,7 @@
 
 | | |
 |---|---|
-| I6 | what a 2xx told is there, and stays |
+| I6 | what a 2xx told is there, and stays; a place in line is told to one join |
 | I9 | all sendings of one key get one answer and have one effect |
 | I11 | a position is never smaller than the truth, never grows at one gateway (but for who returns), and whoever is told 0 has a session |
 | I12 | no answer to one user shows or changes an object of another |
@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from libs.common.testing.app_client import Answered
-from libs.common.tickets import Ticket, TicketCodec
+from libs.common.tickets import TicketCodec
 from tests.simulation.history import History
 from tests.simulation.invariants.findings import Findings
 from tests.simulation.invariants.sale import DEAD
@@ -47,9 +47,10 @@ class Acked:
     paid: dict[str, dict[str, Any]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     refunded: set[str] = field(default_factory=set)
-    joined: dict[str, Ticket] = field(default_factory=dict)
-    charged: dict[int, set[str]] = field(default_factory=dict)
-    """Per user the keys of charges that were answered."""
+    joined: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
+    """By room and sequence the user and the key of the join that got the place; no key is an empty one."""
+    charged: dict[int, list[str]] = field(default_factory=dict)
+    """Per user the key of each charge that was answered, or empty."""
 
 
 class AnswerWatch:
@@ -98,11 +99,11 @@ class AnswerWatch:
         elif sent.kind == PAY and reply.status == 200:
             self.acked.paid[told["reservationId"]] = told
         elif sent.kind == CHARGE:
-            self.acked.charged.setdefault(sent.user, set()).add(sent.key)
+            self.acked.charged.setdefault(sent.user, []).append(sent.key)
         elif sent.path.endswith("/token") and sent.method == "GET":
             self._place(told["waitingQueueWithPositionResult"], gateway)
         elif sent.kind == JOIN:
-            self._joined(told, gateway)
+            self._joined(sent, told, gateway)
 
     def _refused(self, sent: Sent, told: Any, sent_s: float) -> None:
         if sent.kind == PAY and told.get("code") == "HOLD_EXPIRED":
@@ -129,6 +130,10 @@ class AnswerWatch:
     def _whose(self, sent: Sent, told: Any) -> None:
         user = told.get("userId", sent.user)
         self._findings.check(user == sent.user, "I12", f"user {sent.user} was shown {told}", (f"user {sent.user}",))
+        place = told.get("waitingQueueWithPositionResult")
+        self._findings.check(
+            place is None or place["uuid"] == sent.ticket, "I12", f"{sent} was shown {place}", (f"user {sent.user}",)
+        )
         id_ = told.get("reservationId") or (told.get("id") if "/reservation" in sent.path else None)
         if not isinstance(id_, str):
             return
@@ -155,12 +160,18 @@ class AnswerWatch:
         if sent.method == "DELETE" and told["status"] == "CANCELLED":
             self.acked.cancelled.add(id_)
 
-    def _joined(self, told: Any, gateway: str) -> None:
+    def _joined(self, sent: Sent, told: Any, gateway: str) -> None:
         ticket = self._codec.verify(told["uuid"])
         if ticket is None:
             self._findings.add("I6", f"a join was answered with {told['uuid']}, which is no ticket")
             return
-        self.acked.joined[ticket.text] = ticket
+        place, join = (ticket.room, ticket.sequence), (sent.user, sent.key)
+        known = self.acked.joined.setdefault(place, join)
+        is_first = known is join
+        is_again = bool(sent.key) and known == join
+        self._findings.check(
+            is_first or is_again, "I6", f"place {place} was told to {known} and to {join}", (ticket.text,)
+        )
         issued = self._line.rooms[ticket.room]["issued"]
         self._findings.check(ticket.sequence <= issued, "I6", f"{ticket} was told and not issued", (ticket.text,))
         self._place(told, gateway)
@@ -196,8 +207,6 @@ class AnswerWatch:
         self._one_effect()
 
     def _one_effect(self) -> None:
-        sequences = [(ticket.room, ticket.sequence) for ticket in self.acked.joined.values()]
-        self._findings.check(len(set(sequences)) == len(sequences), "I6", "one place was told to two tickets")
         holds: dict[tuple[int, str], set[str]] = {}
         for (user, kind, key), (_, told) in self._first.items():
             if kind == HOLD:

@@ -74,7 +74,8 @@ def check_accounts(watch: Watch, answers: AnswerWatch, opening: Mapping[int, int
         sent = answers.sent_charges.get(user, [])
         # A request without a key that the network doubles is two requests, and nobody can tell.
         most = len({key for key in sent if key}) + 2 * sum(not key for key in sent)
-        acked = len(answers.acked.charged.get(user, ()))
+        told = answers.acked.charged.get(user, [])
+        acked = len({key for key in told if key}) + sum(not key for key in told)
         findings.check(
             acked <= len(entered), "I6", f"user {user} was told of {acked} charges, {len(entered)} are there"
         )
