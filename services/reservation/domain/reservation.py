@@ -37,8 +37,8 @@ from services.reservation.domain.problems import (
 )
 
 ATTEMPTS_MAX = 50
-RESEND_MS = 5_000
-"""Quiet time after which the wallet is asked again."""
+RESEND_MS, RESEND_MAX_MS = 5_000, 20_000
+"""Quiet time after which the wallet is asked again: as long as it has been silent already, within these."""
 
 DUTY_GRACE_MS = 1_000
 """How long whoever changed a reservation may take to do what it owes, before a sweeper does it."""
@@ -124,10 +124,18 @@ class Reservation:
         if self.status == "HELD":
             times.append(self.expires_ms)
         elif self.status == "PAYING":
-            times += [self.attempts[-1].sent_ms + RESEND_MS, self.attempts[-1].deadline_ms]
+            times += [self.asks_again_ms, self.attempts[-1].deadline_ms]
         elif self.status in ("CANCELLING", "REFUNDING"):
-            times.append(self.attempts[-1].sent_ms + RESEND_MS)
+            times.append(self.asks_again_ms)
         return min(times, default=None)
+
+    @property
+    def asks_again_ms(self) -> int:
+        """When a silent wallet is asked again. The pauses grow: one that was away for a while has all the questions of
+        that time before it when it is back, and has to answer each."""
+        running = self.attempts[-1]
+        since_ms = running.began_ms if self.status == "PAYING" else self.updated_ms
+        return running.sent_ms + max(RESEND_MS, min(running.sent_ms - since_ms, RESEND_MAX_MS))
 
     @property
     def is_dead(self) -> bool:
@@ -315,7 +323,7 @@ def swept(known: Reservation | None, now_ms: int, skew_ms: int) -> Change:
     if reservation.status == "PAYING" and now_ms >= running.deadline_ms:
         after = replace(_asked_again(reservation, now_ms), status="CANCELLING", owes="free", updated_ms=now_ms)
         return Decision(Step(after, "CANCELLING"), after, [_cancelled(after, running.n, now_ms)])
-    if now_ms < running.sent_ms + RESEND_MS:
+    if now_ms < reservation.asks_again_ms:
         return Decision(Step(reservation))
     after = _asked_again(reservation, now_ms)
     is_paying = reservation.status == "PAYING"

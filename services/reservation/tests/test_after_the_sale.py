@@ -105,7 +105,7 @@ def test_a_refund_is_asked_for_again_until_the_wallet_answers() -> None:
         assert await scene.status(id_) == "REFUNDING"
         assert len([event for event in scene.heard_of(PaymentCancelled) if event.reservation == id_]) >= 3
         scene.wallet.deaf = False
-        await asyncio.sleep(6)
+        await asyncio.sleep(9)
         assert await scene.status(id_) == "REFUNDED"
         assert scene.wallet.balance[7] == 2 * PRICE
 

@@ -27,6 +27,7 @@ from services.reservation.domain.reservation import (
     ATTEMPTS_MAX,
     DUTY_GRACE_MS,
     REMEMBERED_MS,
+    RESEND_MAX_MS,
     RESEND_MS,
     Attempt,
     PlacedSeat,
@@ -192,6 +193,18 @@ def test_a_silent_wallet_is_asked_again_in_quiet_intervals() -> None:
     called = NOW + DEADLINE_MS
     again = swept(cancelling(), called + RESEND_MS, SKEW_MS)
     assert again.events == [PaymentCancelled("r-1", 1, 7, 10_000, called + RESEND_MS)]
+
+
+def test_the_longer_a_wallet_is_silent_the_less_often_it_is_asked() -> None:
+    known, called = after(discharged(cancelling(), "free")), NOW + DEADLINE_MS
+    asked_ms = []
+    for now_ms in range(called, called + 90_000, 500):
+        again = swept(known, now_ms, SKEW_MS)
+        if again.events:
+            known = after(again)
+            asked_ms.append(now_ms - called)
+            assert known.due_ms == now_ms + min(max(now_ms - called, RESEND_MS), RESEND_MAX_MS)
+    assert asked_ms == [5_000, 10_000, 20_000, 40_000, 60_000, 80_000]
 
 
 def test_a_hold_expires_with_its_seats_and_not_before() -> None:

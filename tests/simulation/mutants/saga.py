@@ -92,7 +92,7 @@ def no_payment_deadline() -> Sequence[Undo]:
     def swept(known: Any, now_ms: int, skew_ms: int) -> Any:
         if known is None or known.status != "PAYING" or now_ms < known.attempts[-1].deadline_ms:
             return original(known, now_ms, skew_ms)
-        if now_ms < known.attempts[-1].sent_ms + reservation.RESEND_MS:
+        if now_ms < known.asks_again_ms:
             return Decision(reservation.Step(known))
         after = reservation._asked_again(known, now_ms)
         return Decision(reservation.Step(after, resent=True), after, [reservation._requested(after, now_ms)])
