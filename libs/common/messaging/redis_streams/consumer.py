@@ -10,13 +10,13 @@ took longer than `claim_idle_ms` while this process could not say that it is sti
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 
 from libs.common.errors import DependencyDown
 from libs.common.log import get_logger
-from libs.common.messaging.delivery import RUNNING_COUNT_MAX, Crew, Outcome, backoff_s, cancelled, within
+from libs.common.messaging.delivery import RUNNING_COUNT_MAX, Crew, Outcome, backoff_s, cancelled, error_text, within
 from libs.common.messaging.ports import Handler, Message
 from libs.common.messaging.redis_streams import entries
 from libs.common.messaging.redis_streams.entries import Entry
@@ -64,9 +64,9 @@ class GroupConsumer:
         """Make sure the group exists, then work in the background. Raises DependencyDown when Redis is."""
         await self._ensure_group()
         self._tasks = {
-            "read": asyncio.create_task(self._read_all()),
-            "finish": asyncio.create_task(self._finish_all()),
-            "claim": asyncio.create_task(self._claim_all()),
+            "read": asyncio.create_task(self._kept("read", self._read_all)),
+            "finish": asyncio.create_task(self._kept("finish", self._finish_all)),
+            "claim": asyncio.create_task(self._kept("claim", self._claim_all)),
         }
 
     async def stop(self) -> None:
@@ -88,11 +88,34 @@ class GroupConsumer:
         """Raise DependencyDown while this consumer does not get messages."""
         if self.crew.failure:
             raise DependencyDown(f"consumer {self.group} of {self.topic} stopped: {self.crew.failure}")
-        if self._trouble:
-            raise DependencyDown(f"consumer {self.group} of {self.topic}: {self._trouble}")
         for name, task in self._tasks.items():
             if task.done():
                 raise DependencyDown(f"consumer {self.group} of {self.topic}: {name} has ended")
+        if self._trouble:
+            raise DependencyDown(f"consumer {self.group} of {self.topic}: {self._trouble}")
+
+    async def _kept(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Keep a part at work until it is cancelled: what it did not expect is told, and it begins anew. One that ended
+        would be missed by nobody but those who wait for it."""
+        failures = 0
+        try:
+            while True:
+                try:
+                    await work()
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
+                        raise
+                    self._trouble = f"{name}: cancelled from inside"
+                    _log.warning("consumer begins anew", topic=self.topic, group=self.group, part=name)
+                except Exception as fault:  # noqa: BLE001  not swallowed: it is logged, and ping() tells
+                    self._trouble = f"{name}: {error_text(fault)}"
+                    _log.exception("consumer begins anew", topic=self.topic, group=self.group, part=name)
+                failures += 1
+                await self._context.clock.sleep(backoff_s(failures))
+        finally:
+            if name == "read":
+                await self._reader.close()
 
     async def _stop_taking(self) -> None:
         await self._end("read")
@@ -130,23 +153,20 @@ class GroupConsumer:
 
     async def _read_all(self) -> None:
         failures = 0
-        try:
-            while True:
-                try:
-                    await self._ensure_group()
-                    await self._take_own_pending()
-                    while True:
-                        self._trouble = ""
-                        await self._take_new()
-                        failures = 0
-                except DependencyDown as down:
-                    failures += 1
-                    self._trouble = down.detail
-                    if failures == 1:
-                        _log.warning("consumer waits", topic=self.topic, group=self.group, error=down.detail)
-                    await self._context.clock.sleep(backoff_s(failures))
-        finally:
-            await self._reader.close()
+        while True:
+            try:
+                await self._ensure_group()
+                await self._take_own_pending()
+                while True:
+                    self._trouble = ""
+                    await self._take_new()
+                    failures = 0
+            except DependencyDown as down:
+                failures += 1
+                self._trouble = down.detail
+                if failures == 1:
+                    _log.warning("consumer waits", topic=self.topic, group=self.group, error=down.detail)
+                await self._context.clock.sleep(backoff_s(failures))
 
     async def _take_own_pending(self) -> None:
         position: bytes = b"0"
