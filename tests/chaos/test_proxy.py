@@ -232,6 +232,15 @@ async def test_a_cut_reply_leaves_a_request_that_was_carried_out_and_a_client_th
     await eventually(lambda: echo.ended_count == 1)
 
 
+async def test_nothing_of_a_cut_reply_gets_through_behind_what_was_kept(proxy: Proxy) -> None:
+    proxy.add(toxic("cut_reply"))
+    for _ in range(20):
+        async with connected(proxy) as (reader, writer):
+            writer.write(b"x" * 50_000 + b"\n")  # many chunks, all of them read ahead
+            with suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
 async def test_down_refuses_connections_and_ends_those_there_are(proxy: Proxy, echo: Echo) -> None:
     async with connected(proxy) as (reader, writer):
         assert await ask((reader, writer)) == LINE

@@ -37,8 +37,8 @@ class Link:
         self._over = asyncio.Event()
         self._writers = (client[1], server[1])
         self._directions = {
-            UPSTREAM: _Direction(client[0], server[1], self._note_asked),
-            DOWNSTREAM: _Direction(server[0], client[1], None),
+            UPSTREAM: _Direction(client[0], server[1], self._over, self._note_asked),
+            DOWNSTREAM: _Direction(server[0], client[1], self._over, None),
         }
         for writer in self._writers:
             writer.transport.set_write_buffer_limits(high=WRITE_BYTES_MAX)
@@ -110,13 +110,21 @@ class Link:
 
 
 class _Direction:
-    """`stages` in the order in which bytes meet them; `on_pass` hears of everything that was passed on."""
+    """`stages` in the order in which bytes meet them; `on_pass` hears of everything that was passed on.
+
+    Once it is `over` nothing is: bytes behind those that a stage kept would be a stream with a hole in it, which no
+    network makes.
+    """
 
     def __init__(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, on_pass: Callable[[], None] | None
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        over: asyncio.Event,
+        on_pass: Callable[[], None] | None,
     ) -> None:
         self.stages: dict[str, Stage] = {}
-        self._source, self._target, self._on_pass = source, target, on_pass
+        self._source, self._target, self._over, self._on_pass = source, target, over, on_pass
         self._read: asyncio.Queue[Chunk | bool] = asyncio.Queue(BUFFER_COUNT_MAX)
 
     async def run(self) -> bool:
@@ -148,6 +156,8 @@ class _Direction:
 
     async def _through(self, stages: Sequence[Stage], chunk: Chunk) -> None:
         if not stages:
+            if self._over.is_set():
+                return
             self._target.write(chunk.data)
             if self._on_pass is not None:
                 self._on_pass()
