@@ -83,6 +83,28 @@ async def cancelled(*tasks: "asyncio.Future[object] | asyncio.Future[None]") -> 
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def kept(clock: Clock, work: Callable[[], Awaitable[None]], tell: Callable[[str], None], topic: str) -> None:
+    """Keep a part of a subscription at work until it is cancelled: what it did not expect is logged and told, and it
+    begins anew. One that ended would be missed by nobody but those who wait for it."""
+    failures = 0
+    while True:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            if (ours := asyncio.current_task()) is None or ours.cancelling():
+                raise
+            trouble = "cancelled from inside"
+            _log.warning("subscription begins anew", topic=topic, error=trouble)
+        except Exception as fault:  # noqa: BLE001  not swallowed: it is logged, and ping() tells
+            trouble = error_text(fault)
+            _log.exception("subscription begins anew", topic=topic)
+        else:
+            return
+        failures += 1
+        tell(trouble)
+        await clock.sleep(backoff_s(failures))
+
+
 class Crew(Generic[Token]):
     """The handlers of one subscription at work. `failure` holds what stopped it, as text, or stays empty."""
 

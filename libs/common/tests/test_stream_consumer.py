@@ -1,4 +1,4 @@
-"""What only the consumer on Redis can do wrong; the rest is in the contract of the bus."""
+"""What only consumers and listeners on Redis can do wrong; the rest is in the contract of the bus."""
 
 import asyncio
 from typing import Any
@@ -17,8 +17,9 @@ TOPIC = "reservation.payments.v1"
 
 @pytest.mark.redis
 @pytest.mark.parametrize("fault", [ValueError("no such thing"), asyncio.CancelledError()], ids=["fault", "cancelled"])
+@pytest.mark.parametrize("how", ["subscribe", "listen"])
 async def test_a_reader_that_meets_what_it_did_not_expect_begins_anew(
-    own_redis_server: RedisServer, fault: BaseException
+    own_redis_server: RedisServer, how: str, fault: BaseException
 ) -> None:
     bus = RedisStreamsBus(own_redis_server.url, "w-1", SystemClock(), CommonMetrics("test"))
     await bus.start()
@@ -27,16 +28,18 @@ async def test_a_reader_that_meets_what_it_did_not_expect_begins_anew(
     async def hear(message: Message) -> None:
         seen.append(message.id)
 
-    await bus.subscribe(TOPIC, "wallet", hear)
-    (consumer,) = bus._consumers
-    call, faults = consumer._reader.call, [fault]
+    async def gap() -> None: ...
+
+    await (bus.subscribe(TOPIC, "wallet", hear) if how == "subscribe" else bus.listen(TOPIC, hear, gap))
+    reader = bus._consumers[0]._reader if how == "subscribe" else bus._listeners[0]._reader
+    call, faults = reader.call, [fault]
 
     async def fails_once(*command: Any) -> Any:
         if faults:
             raise faults.pop()
         return await call(*command)
 
-    consumer._reader.call = fails_once  # type: ignore[method-assign]
+    reader.call = fails_once  # type: ignore[method-assign]
     await bus.publish([Message(TOPIC, "r", "first", "T", "/test", 1, b"{}")])
     await eventually(lambda: faults == [])
     await bus.publish([Message(TOPIC, "r", "second", "T", "/test", 1, b"{}")])

@@ -16,7 +16,7 @@ from itertools import islice
 
 from libs.common.errors import DependencyDown
 from libs.common.log import get_logger
-from libs.common.messaging.delivery import RUNNING_COUNT_MAX, Crew, Outcome, backoff_s, cancelled, error_text, within
+from libs.common.messaging.delivery import RUNNING_COUNT_MAX, Crew, Outcome, backoff_s, cancelled, kept, within
 from libs.common.messaging.ports import Handler, Message
 from libs.common.messaging.redis_streams import entries
 from libs.common.messaging.redis_streams.entries import Entry
@@ -64,9 +64,9 @@ class GroupConsumer:
         """Make sure the group exists, then work in the background. Raises DependencyDown when Redis is."""
         await self._ensure_group()
         self._tasks = {
-            "read": asyncio.create_task(self._kept("read", self._read_all)),
-            "finish": asyncio.create_task(self._kept("finish", self._finish_all)),
-            "claim": asyncio.create_task(self._kept("claim", self._claim_all)),
+            "read": asyncio.create_task(self._read_until_cancelled()),
+            "finish": asyncio.create_task(self._kept(self._finish_all)),
+            "claim": asyncio.create_task(self._kept(self._claim_all)),
         }
 
     async def stop(self) -> None:
@@ -94,28 +94,17 @@ class GroupConsumer:
         if self._trouble:
             raise DependencyDown(f"consumer {self.group} of {self.topic}: {self._trouble}")
 
-    async def _kept(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Keep a part at work until it is cancelled: what it did not expect is told, and it begins anew. One that ended
-        would be missed by nobody but those who wait for it."""
-        failures = 0
+    async def _kept(self, work: Callable[[], Awaitable[None]]) -> None:
+        await kept(self._context.clock, work, self._tell, self.topic)
+
+    async def _read_until_cancelled(self) -> None:
         try:
-            while True:
-                try:
-                    await work()
-                except asyncio.CancelledError:
-                    task = asyncio.current_task()
-                    if task is None or task.cancelling():
-                        raise
-                    self._trouble = f"{name}: cancelled from inside"
-                    _log.warning("consumer begins anew", topic=self.topic, group=self.group, part=name)
-                except Exception as fault:  # noqa: BLE001  not swallowed: it is logged, and ping() tells
-                    self._trouble = f"{name}: {error_text(fault)}"
-                    _log.exception("consumer begins anew", topic=self.topic, group=self.group, part=name)
-                failures += 1
-                await self._context.clock.sleep(backoff_s(failures))
+            await self._kept(self._read_all)
         finally:
-            if name == "read":
-                await self._reader.close()
+            await self._reader.close()
+
+    def _tell(self, trouble: str) -> None:
+        self._trouble = trouble
 
     async def _stop_taking(self) -> None:
         await self._end("read")

@@ -14,7 +14,7 @@ import asyncio
 
 from libs.common.errors import DependencyDown
 from libs.common.log import get_logger
-from libs.common.messaging.delivery import GapTeller, backoff_s, cancelled, error_text
+from libs.common.messaging.delivery import GapTeller, backoff_s, cancelled, error_text, kept
 from libs.common.messaging.ports import Handler, OnGap
 from libs.common.messaging.redis_streams import entries
 from libs.common.messaging.redis_streams.entries import BEGINNING, EntryId
@@ -49,7 +49,7 @@ class StreamListener:
         self._server, newest = await self._look()
         self._position = newest or BEGINNING
         self._unread_since_ms = self._context.clock.now_ms()
-        self._task = asyncio.create_task(self._hear_all())
+        self._task = asyncio.create_task(kept(self._context.clock, self._hear_all, self._tell, self.topic))
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -59,10 +59,13 @@ class StreamListener:
 
     def check(self) -> None:
         """Raise DependencyDown while this listener hears nothing."""
-        if self._trouble:
-            raise DependencyDown(f"listener of {self.topic}: {self._trouble}")
         if self._task is not None and self._task.done():
             raise DependencyDown(f"listener of {self.topic} has ended")
+        if self._trouble:
+            raise DependencyDown(f"listener of {self.topic}: {self._trouble}")
+
+    def _tell(self, trouble: str) -> None:
+        self._trouble = trouble
 
     async def _hear_all(self) -> None:
         failures = 0
