@@ -6,9 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -18,6 +16,7 @@ from loadtest.engines.k6 import K6
 from loadtest.fresh_system import ROOT
 from loadtest.plan import Plan
 from loadtest.tally import Tally
+from tests.load.stub import Quiet, serving
 
 ANSWERS = (
     (201, "X"), (402, "NOT_ENOUGH_POINTS"), (402, "X"), (403, "STILL_WAITING"), (409, "SEAT_TAKEN"),
@@ -41,13 +40,13 @@ WAYS = 4
 """In which the script asks for each answer."""
 
 
-class AsAsked(BaseHTTPRequestHandler):
+class AsAsked(Quiet):
     """Answers with the status and the code that the path names."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (the names are those of http.server)
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         status, code = self.path.strip("/").split("/")
         body = json.dumps({"code": code}).encode()
@@ -58,19 +57,11 @@ class AsAsked(BaseHTTPRequestHandler):
 
     do_POST = do_GET  # noqa: N815 (the names are those of http.server)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), AsAsked)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=5)
+    with serving(AsAsked) as where:
+        yield where
 
 
 def test_both_engines_are_told_the_same_codes_and_statuses() -> None:

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
+
+from tests.load.stub import Quiet, serving
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
@@ -24,27 +24,19 @@ def put_load(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-class Broken(BaseHTTPRequestHandler):
+class Broken(Quiet):
     """A system that is ready, and answers nothing else."""
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (the names are those of http.server)
         self.send_response(200 if self.path == "/readyz" else 500)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def broken() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Broken)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=5)
+    with serving(Broken) as where:
+        yield where
 
 
 @pytest.mark.e2e

@@ -3,9 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -14,6 +12,7 @@ from loadtest.engines.k6 import K6
 from loadtest.engines.locust import Locust
 from loadtest.engines.ports import STOP_TIMEOUT_S, Engine
 from loadtest.plan import Plan
+from tests.load.stub import Quiet, serving
 
 PLAN = Plan("booking", (Ramp(1.0, 40.0), Ramp(600.0, 40.0)), 1, 1, 1.0, False, 1, "", None)
 """Of one user, so that no more than one request is under way when it is asked to end."""
@@ -22,29 +21,21 @@ SEEN_COUNT, SEEN_S = 100, 60.0
 """So many requests are waited for, for so long at most."""
 
 
-class Refuses(BaseHTTPRequestHandler):
+class Refuses(Quiet):
     """Refuses every request at once."""
 
     answered = 0
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (the names are those of http.server)
         type(self).answered += 1
         self.send_error(500)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
     Refuses.answered = 0
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=5)
+    with serving(Refuses) as where:
+        yield where
 
 
 @pytest.mark.parametrize(
