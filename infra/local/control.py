@@ -24,11 +24,12 @@ _SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SI
 
 
 class Control:
-    """The listening end. `addresses` is told to whoever asks: tools find the running system by it."""
+    """The listening end. `addresses` and `rules` are told to whoever asks: tools find the running system by the former,
+    and judge it by the settings that it was started with."""
 
-    def __init__(self, supervisor: Supervisor, addresses: Mapping[str, str]) -> None:
+    def __init__(self, supervisor: Supervisor, addresses: Mapping[str, str], rules: Mapping[str, str]) -> None:
         self._supervisor = supervisor
-        self._addresses = dict(addresses)
+        self._told = {"addresses": dict(addresses), "rules": dict(rules)}
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path) -> None:
@@ -61,7 +62,7 @@ class Control:
         verb, service = request.get("verb"), request.get("service")
         if verb == "status":
             services = [life.status() for life in self._supervisor.lives.values()]
-            return {"services": services, "addresses": self._addresses}
+            return {"services": services, **self._told}
         if verb not in (*_SIGNALS, "restart"):
             raise ConfigError(f"{verb!r} is not a verb; there are status, restart, {', '.join(_SIGNALS)}")
         acted = [acted for life in self._chosen(verb, service) if (acted := self._one(verb, life))]

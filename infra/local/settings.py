@@ -86,6 +86,15 @@ class LocalSettings:
         return self.environment.get("CLOCK_SKEW_S") or ("0" if alone else "2")
 
     @property
+    def rules(self) -> dict[str, str]:
+        """What whoever judges the system from outside has to know of its settings."""
+        return {
+            "CLOCK_SKEW_S": self.clock_skew_s,
+            "MAX_SEATS_PER_USER": _text(self.environment, "MAX_SEATS_PER_USER") or "",
+            "STATIC_TOKENS": self.static_tokens,
+        }
+
+    @property
     def kafka_advertised_port(self) -> int:
         """Where the clients of this system's own Kafka are told to come: for what stands in front of it."""
         return _integer(self.environment, "KAFKA_ADVERTISED_PORT", self.ports["kafka"], (1, 65535))

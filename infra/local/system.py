@@ -61,7 +61,7 @@ async def run_system(settings: LocalSettings, *, parent: int | None = None, comm
         display = Display(state.log("supervisor"))
         supervisor = Supervisor([*backends.children, *rooms], guardian, state.log, display.say)
         display.start(lambda: [life.status() for life in supervisor.lives.values()])
-        control = Control(supervisor, addresses)
+        control = Control(supervisor, addresses, settings.rules)
         end = _ending(supervisor, display.say)
         try:
             await guardian.start()

@@ -29,10 +29,7 @@ class Place:
 def find(environment: Mapping[str, str] = os.environ) -> Place:
     """Raises ConfigError for a setting that names no system, CannotRead for a store that nobody can read."""
     settings = LocalSettings.from_environment(environment)
-    try:
-        addresses: Mapping[str, str] = ask(control_socket(settings.state_dir), "status")["addresses"]
-    except ConfigError:
-        addresses = {}
+    addresses, system_rules = _running(settings, environment)
     store_url = addresses.get("STORE_URL") or settings.store_url
     broker_url = addresses.get("BROKER_URL") or settings.broker_url or settings.redis_url or ""
     # A store of somebody else's may well have services of somebody else's at work on it.
@@ -43,15 +40,27 @@ def find(environment: Mapping[str, str] = os.environ) -> Place:
     if not is_running:
         unchecked.append(Unchecked("I8", "deadlines: the system is not running, so nobody could keep them"))
     rules = Rules(
-        seats_max=round(_number("MAX_SEATS_PER_USER", environment.get("MAX_SEATS_PER_USER") or str(SEATS_MAX_USUAL))),
-        skew_ms=round(_number("CLOCK_SKEW_S", settings.clock_skew_s) * 1000),
+        seats_max=round(_number("MAX_SEATS_PER_USER", system_rules["MAX_SEATS_PER_USER"] or str(SEATS_MAX_USUAL))),
+        skew_ms=round(_number("CLOCK_SKEW_S", system_rules["CLOCK_SKEW_S"]) * 1000),
     )
     reader = Reader(
         stores={service: _store(store_url, service) for service in READ},
         broker=_broker(broker_url) if broker_url else None,
         rules=rules,
     )
-    return Place(reader, is_running, settings.static_tokens.partition(",")[0], tuple(unchecked))
+    return Place(reader, is_running, system_rules["STATIC_TOKENS"].partition(",")[0], tuple(unchecked))
+
+
+def _running(settings: LocalSettings, environment: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Addresses and rules of the system that runs in STATE_DIR; none, and the environment's rules, when none does, or
+    when the environment names a store that is not its own."""
+    try:
+        told = ask(control_socket(settings.state_dir), "status")
+    except ConfigError:
+        return {}, settings.rules
+    if environment.get("STORE_URL") and settings.store_url != told["addresses"]["STORE_URL"]:
+        return {}, settings.rules
+    return told["addresses"], told["rules"]
 
 
 def _number(name: str, text: str) -> float:

@@ -62,7 +62,7 @@ class Told:
 
 
 class GaveUp(Exception):
-    """It did not work at the third try: `what` was asked, and what was told last."""
+    """It did not work at the third try, or for too long: `what` was asked, and what was told last."""
 
     def __init__(self, what: str, told: str) -> None:
         super().__init__(f"{what}: {told}")

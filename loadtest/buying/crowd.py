@@ -22,6 +22,9 @@ POLL_PAUSE_S = 0.5
 OUTCOME_MAX_S = 90.0
 """For a payment whose outcome takes longer: its deadline, and a minute to undo it."""
 
+LINE_MAX_S = 120.0
+"""For a place in line: longer than a visit and a claim of those before, with a fault on top."""
+
 AT_ONCE_MAX = 400
 RIVAL_SCHEDULES = 5
 RIVALS_PER_SCHEDULE = 150
@@ -61,13 +64,15 @@ class Scene:
 
 @dataclass
 class Crowd:
-    """`run` until told to end; then `visits`, `lost_places` and the client's records say what happened."""
+    """`run` until told to end; then `visits`, `lost_places`, when somebody came in from the line (`let_in_s`, monotonic
+    seconds) and the client's records say what happened."""
 
     client: Client
     scene: Scene
     chance: random.Random
     visits: list[Visit] = field(default_factory=list)
     lost_places: list[str] = field(default_factory=list)
+    let_in_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._places: Iterator[tuple[int, int]] = self._own_places()
@@ -131,14 +136,15 @@ class Crowd:
         body = {"userId": user, "reservationId": reservation, "token": ticket or self.client.token}
         paid = await self.client.insist("pay", ("POST", "/payment"), body, ticket=ticket, key=f"{key}-pay")
         if paid.status == 202:
-            return await self._outcome(paid.json["id"], ticket)
+            return await self._outcome(paid.json["id"], paid.retry_after_s, ticket)
         return "" if paid.status == 200 else f"payment refused: {paid.told}"
 
-    async def _outcome(self, payment: str, ticket: str) -> str:
+    async def _outcome(self, payment: str, pause_s: float, ticket: str) -> str:
         give_up_s = time.monotonic() + OUTCOME_MAX_S
         while time.monotonic() < give_up_s:
-            await asyncio.sleep(POLL_PAUSE_S)
+            await asyncio.sleep(max(POLL_PAUSE_S, pause_s))
             told = await self.client.call("ask", ("GET", f"/payment/{payment}"), ticket=ticket)
+            pause_s = told.retry_after_s
             status = told.json["status"] if told.status == 200 else "PENDING"
             if status != "PENDING":
                 return "" if status == "COMPLETED" else f"payment {status}"
@@ -176,12 +182,16 @@ class Crowd:
         return walk
 
     async def _wait(self, ticket: str, position: int, until: asyncio.Event) -> str | None:
-        """None when it is their turn. People who still wait when the crowd goes home leave."""
+        """None when it is their turn. People who still wait when the crowd goes home leave. Raises GaveUp."""
+        give_up_s = time.monotonic() + LINE_MAX_S
         while not until.is_set():
+            if time.monotonic() > give_up_s:
+                raise GaveUp("line", f"not let in within {LINE_MAX_S:g} s")
             told = await self.client.call("poll", ("GET", "/token"), ticket=ticket)
             if told.status == 200:
                 place = told.json["waitingQueueWithPositionResult"]
                 if place["state"] == "INSIDE":
+                    self.let_in_s.append(time.monotonic())
                     return None
                 if place["state"] == "ENDED":
                     return self._lost(f"ticket {ticket} at position {position} has ended")

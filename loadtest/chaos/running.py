@@ -188,7 +188,7 @@ class Attempt:
         audited, why_not = self._audited(crowd)
         after = self._rested(before)
         rows = self._judge(journal, crowd, fault, notes.watched_s or fault.ended_s)
-        rows += verdict.audited(audited, terms.untrue, why_not)
+        rows += verdict.audited(audited, terms.untrue, why_not, is_own=self.target.is_own)
         rows += _leaks(before, after)
         return {
             "rows": rows,
@@ -224,7 +224,14 @@ class Attempt:
             verdict.failures(people.count, people.failed),
             Judged("places lost in line", str(len(crowd.lost_places)), "0", not crowd.lost_places,
                    "; ".join(crowd.lost_places[:3])),
+            verdict.line_moves(sum(at_s >= fault.ended_s for at_s in crowd.let_in_s), self._why_nobody()),
         ]  # fmt: skip
+
+    def _why_nobody(self) -> str:
+        """Why the line may stand still for the rest of a run; empty where it has to move."""
+        if not self.target.is_own:
+            return "the line of this environment may be longer than a run"
+        return "who was kept out is inside until the end of their visit" if self.experiment.terms.refuses else ""
 
     def _closed(self, fault: figures.Fault) -> tuple[float, float] | None:
         terms = self.experiment.terms
@@ -319,4 +326,4 @@ def _is_rested(more: Used) -> bool:
 
 
 def _unreadable(why: str) -> dict[str, Any]:
-    return {"invariant": "I8", "claim": "the auditor can read the system", "offences": 1, "named": [why]}
+    return {"invariant": "I8", "claim": "the auditor can read the system", "checked": 1, "offences": 1, "named": [why]}

@@ -31,12 +31,14 @@ async def pay(call: Call[ReservationService]) -> Response:
     payment = await call.service.paying.pay(call.admission, body.user_id, body.reservation_id, call.key)
     told = _payment(payment)
     if told.status == "PENDING":
-        return answer(told, 202, location=contract.READ_PAYMENT.path.format(id=told.id))
+        location = contract.READ_PAYMENT.path.format(id=told.id)
+        return answer(told, 202, location=location, retry_after_s=payment.look_again_s)
     return answer(told, replayed=payment.replayed)
 
 
 async def read_payment(call: Call[ReservationService]) -> Response:
-    return answer(_payment(await call.service.reading.payment(call.admission, call.params["id"])))
+    payment = await call.service.reading.payment(call.admission, call.params["id"])
+    return answer(_payment(payment), retry_after_s=payment.look_again_s)
 
 
 async def refund(call: Call[ReservationService]) -> Response:

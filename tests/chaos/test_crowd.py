@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from loadtest.buying import client as client_module
+from loadtest.buying import crowd as crowd_module
 from loadtest.buying.client import Client, GaveUp
 from loadtest.buying.crowd import Crowd, Scene
 
@@ -138,6 +139,31 @@ async def test_a_place_that_moves_back_or_is_gone_is_lost() -> None:
     assert (await walked(place(0, "ENDED"))).lost_places == ["ticket t-1 at position 5 has ended"]
     (lost,) = (await walked((401, problem("TOKEN_INVALID")))).lost_places
     assert "401 TOKEN_INVALID" in lost
+
+
+async def test_who_came_in_is_noted_and_who_is_never_let_in_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    came_in = await walked(place(0, "INSIDE"), place(0, "INSIDE"))
+    assert len(came_in.let_in_s) == 2
+    monkeypatch.setattr(crowd_module, "LINE_MAX_S", 0.05)
+    kept_waiting = await walked(*[place(4)] * 100)
+    assert kept_waiting.let_in_s == []
+    assert kept_waiting.visits[0].why == "gave up: line: not let in within 0.05 s"
+
+
+async def test_who_waits_for_an_outcome_asks_again_when_told_to() -> None:
+    asked_s = []
+
+    def script(request: web.Request) -> Answer:
+        if request.method == "GET":
+            asked_s.append(time.monotonic())
+            status = "COMPLETED" if len(asked_s) == 2 else "PENDING"
+            return 200, {"status": status}, {"Retry-After": "1"}
+        return (202, {"id": "p-1"}) if request.path.endswith("/payment") else (201, {"id": "r-1"})
+
+    async with gateway(script) as client:
+        crowd = Crowd(client, Scene(users=10, schedules=10, seats=10), random.Random(1))
+        assert await crowd._buy() == ""
+    assert asked_s[1] - asked_s[0] >= 1.0
 
 
 async def test_who_comes_back_to_the_head_of_the_line_has_lost_nothing() -> None:

@@ -130,16 +130,24 @@ def test_a_figure_that_was_never_reached_does_not_hold_and_one_that_nobody_could
     assert verdict.holds([unseen])
 
 
+def check_of(name: str, offences: int, checked: int = 10) -> dict[str, Any]:
+    named = [f"{name} is wrong"] * offences
+    return {
+        "invariant": name, "claim": f"claim of {name}", "checked": checked, "offences": offences, "named": named
+    }  # fmt: skip
+
+
 def audit_of(**offences: int) -> dict[str, Any]:
-    checks = [
-        {"invariant": name, "claim": f"claim of {name}", "offences": count, "named": [f"{name} is wrong"] * count}
-        for name, count in offences.items()
-    ]
-    return {"checks": checks}
+    standing = [{"invariant": "I12", "why": "wallet routes"}, {"invariant": "I15", "why": "descriptors"}]
+    return {"checks": [check_of(name, count) for name, count in offences.items()], "unchecked": standing}
+
+
+def audited(audit: dict[str, Any], untrue: dict[str, str] | None = None, *, is_own: bool = True) -> list[Judged]:
+    return verdict.audited(audit, untrue or {}, "", is_own=is_own)
 
 
 def test_every_invariant_of_the_auditor_is_a_bound_of_its_own() -> None:
-    found = verdict.audited(audit_of(I10=0, I1=2), {}, "")
+    found = audited(audit_of(I10=0, I1=2))
     assert [(row.what, row.found, row.holds) for row in found] == [("I1 double sales", "2", False), ("I10", "0", True)]
     assert found[0].why == "I1 is wrong; I1 is wrong"
     assert not verdict.holds(found)
@@ -147,14 +155,37 @@ def test_every_invariant_of_the_auditor_is_a_bound_of_its_own() -> None:
 
 def test_a_claim_that_the_fault_makes_untrue_is_excused_and_no_other_claim_of_that_invariant() -> None:
     audit = audit_of(I10=3)
-    assert verdict.holds(verdict.audited(audit, {"claim of I10": "the disk is gone"}, ""))
-    audit["checks"].append({"invariant": "I10", "claim": "another", "offences": 1, "named": ["it"]})
-    assert not verdict.holds(verdict.audited(audit, {"claim of I10": "the disk is gone"}, ""))
+    assert verdict.holds(audited(audit, {"claim of I10": "the disk is gone"}))
+    audit["checks"].append({**check_of("I10", 1), "claim": "another"})
+    assert not verdict.holds(audited(audit, {"claim of I10": "the disk is gone"}))
 
 
 def test_an_audit_that_could_not_be_made_is_not_known_and_says_why() -> None:
-    (row,) = verdict.audited(None, {}, "no store")
+    (row,) = verdict.audited(None, {}, "no store", is_own=True)
     assert (row.holds, row.why) == (None, "no store")
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_the_audit_left_out_is_told_and_does_not_hold_where_all_could_be_read(is_own: bool) -> None:
+    audit = audit_of(I1=0)
+    audit["unchecked"].append({"invariant": "I8 I10 I11", "why": "no streams"})
+    row, _ = audited(audit, is_own=is_own)
+    assert (row.what, row.why) == ("left out by the audit", "I8 I10 I11: no streams")
+    assert row.holds is (False if is_own else None)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_an_invariant_of_the_bounds_of_which_there_was_nothing_does_not_hold_here_and_is_not_known_elsewhere(
+    is_own: bool,
+) -> None:
+    audit = {"checks": [check_of("I4", 0, checked=0), check_of("I7", 0, checked=0)], "unchecked": []}
+    assert [row.holds for row in audited(audit, is_own=is_own)] == [False if is_own else None, True]
+
+
+def test_a_line_that_lets_nobody_in_after_the_fault_does_not_hold_unless_there_is_a_reason() -> None:
+    assert verdict.line_moves(1, "").holds
+    assert verdict.line_moves(0, "").holds is False
+    assert verdict.line_moves(0, "all are inside").holds is None
 
 
 def a_run(result: str = HELD, **changes: Any) -> Run:

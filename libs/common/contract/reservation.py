@@ -117,13 +117,14 @@ CANCEL_RESERVATION = Operation(
 )  # fmt: skip
 PAY = Operation(
     "payReservation", "reservation", "POST", "/api/v1/payment",
-    "Pay a reservation; 202 with Location when the outcome takes longer",
+    "Pay a reservation; 202 with Location and Retry-After when the outcome takes longer",
     body=PayRequest, answer=Payment, ticket="inside-or-ended", priority=Priority.PAYMENT, answers_later=True,
     problems=("NOT_YOURS", "RESERVATION_NOT_FOUND", "NOT_ENOUGH_POINTS", "HOLD_EXPIRED", "ALREADY_PAID",
               "REQUEST_IN_PROGRESS", "IDEMPOTENCY_MISMATCH"),
 )  # fmt: skip
 READ_PAYMENT = Operation(
-    "readPayment", "reservation", "GET", "/api/v1/payment/{id}", "A payment as it stands",
+    "readPayment", "reservation", "GET", "/api/v1/payment/{id}",
+    "A payment as it stands; with Retry-After while it is PENDING",
     answer=Payment, ticket="inside-or-ended", priority=Priority.PAYMENT,
     problems=("NOT_YOURS", "RESERVATION_NOT_FOUND"),
 )  # fmt: skip

@@ -58,11 +58,20 @@ def bind(app: web.Application, service: object, endpoints: tuple[Endpoint, ...])
         app.router.add_route(endpoint.operation.method, endpoint.operation.path, _handler(service, endpoint))
 
 
-def answer(model: Model, status: int = 200, *, replayed: bool = False, location: str | None = None) -> web.Response:
-    """A JSON response. `replayed`: this is the first answer again."""
+def answer(
+    model: Model,
+    status: int = 200,
+    *,
+    replayed: bool = False,
+    location: str | None = None,
+    retry_after_s: int | None = None,
+) -> web.Response:
+    """A JSON response. `replayed`: this is the first answer again. `retry_after_s`: it is worth asking again then."""
     headers = {REPLAYED_HEADER: "true"} if replayed else {}
     if location is not None:
         headers["Location"] = location
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
     body = model.__pydantic_serializer__.to_json(model, by_alias=True)
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 

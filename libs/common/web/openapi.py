@@ -65,6 +65,7 @@ TICKET_CODES = {
 
 _IN_PATH = re.compile(r"{(\w+)}")
 _REF = "#/components/schemas/{model}"
+_RETRY_AFTER = {"description": "seconds", "schema": {"type": "integer"}}
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "description": "RFC 9457. `code` and `type` are stable; some codes bring members of their own.",
@@ -190,7 +191,8 @@ def _successes(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     successes = {str(operation.success): success}
     if operation.answers_later:
         location = {"description": "where to ask for the outcome", "schema": {"type": "string"}}
-        successes["202"] = {**success, "description": "Not decided yet", "headers": {"Location": location}}
+        headers = {"Location": location, "Retry-After": _RETRY_AFTER}
+        successes["202"] = {**success, "description": "Not decided yet", "headers": headers}
     return successes
 
 
@@ -214,9 +216,8 @@ def _problem_response(codes: Sequence[str]) -> dict[str, Any]:
     waits = any(
         STATUS_BY_CODE[code] in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE) for code in codes
     )
-    headers = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     return {
         "description": ", ".join(f"`{code}`" for code in codes),
         "content": {CONTENT_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
-        **({"headers": headers} if waits else {}),
+        **({"headers": {"Retry-After": _RETRY_AFTER}} if waits else {}),
     }

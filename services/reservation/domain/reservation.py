@@ -40,6 +40,9 @@ ATTEMPTS_MAX = 50
 RESEND_MS, RESEND_MAX_MS = 5_000, 20_000
 """Quiet time after which the wallet is asked again: as long as it has been silent already, within these."""
 
+LOOK_AGAIN_MAX_S = 10
+"""The longest pause that whoever waits for an outcome is asked to make."""
+
 DUTY_GRACE_MS = 1_000
 """How long whoever changed a reservation may take to do what it owes, before a sweeper does it."""
 
@@ -75,6 +78,13 @@ class Attempt:
             "cancelled": "CANCELLED",
         }
         return "PENDING" if self.outcome is None else statuses[self.outcome]
+
+    def look_again_s(self, now_ms: int) -> int | None:
+        """After how many seconds it is worth asking for the outcome again, a quarter of what it has taken so far; None
+        when it is known. A wallet that was away is not asked for by a crowd that grows with every second of it."""
+        if self.outcome is not None:
+            return None
+        return min(max(1, (now_ms - self.began_ms) // 4_000), LOOK_AGAIN_MAX_S)
 
 
 @dataclass(frozen=True, slots=True)

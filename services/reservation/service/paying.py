@@ -21,10 +21,12 @@ from services.reservation.settings import ReservationSettings
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """An attempt as it stands, and whether the call that asks has been answered with it before."""
+    """An attempt as it stands, and whether the call that asks has been answered with it before. `look_again_s`: when
+    to ask for its outcome, None when that is known."""
 
     reservation: Reservation
     attempt: Attempt
+    look_again_s: int | None
     replayed: bool = False
 
 
@@ -51,7 +53,8 @@ class Paying:
             n = len(reservation.attempts)
             reservation = await self._outcome(reservation, n, waiter)
         attempt = reservation.attempts[n - 1]
-        return Payment(reservation, attempt, replayed=n <= len(known.attempts))
+        look_again_s = attempt.look_again_s(self._clock.now_ms())
+        return Payment(reservation, attempt, look_again_s, replayed=n <= len(known.attempts))
 
     async def _begin(self, known: Reservation, admission: Admission, key: IdempotencyKey, now_ms: int) -> Reservation:
         """The reservation with the attempt to wait for as its last: begun now, joined, or paid already."""

@@ -26,7 +26,7 @@ class Reading:
         attempt = reservation.attempt(int(digits)) if is_number else None
         if attempt is None:
             raise ReservationNotFound("This reservation has no such payment; the answer to the payment gives its id.")
-        return Payment(reservation, attempt)
+        return Payment(reservation, attempt, attempt.look_again_s(self._clock.now_ms()))
 
     async def touched_seats(self, schedule: int) -> list[tuple[int, int, SeatState]]:
         """Every seat of a schedule that anybody ever held, free again ones too: its id, its `n` and its state."""

@@ -137,6 +137,7 @@ def test_a_slow_wallet_gives_202_and_a_place_to_ask() -> None:
         reply = await scene.pay(id_, "key-1")
         assert (reply.status, reply.json["status"]) == (202, "PENDING")
         assert reply.headers["location"] == f"{PAY}/{id_}-1"
+        assert reply.headers["retry-after"] == "1"
         assert scene.clock.monotonic_s() - began_s == 2.0
         assert (await scene.send("DELETE", f"{HOLD}/{id_}", by=visitor(7))).code == "REQUEST_IN_PROGRESS"
         joined = await scene.pay(id_, "key-1", at=scene.two)  # runs on until the outcome is there
@@ -144,6 +145,7 @@ def test_a_slow_wallet_gives_202_and_a_place_to_ask() -> None:
         await asyncio.sleep(1)
         read = await scene.send("GET", reply.headers["location"], by=visitor(7), at=scene.two)
         assert read.json["status"] == "COMPLETED"
+        assert "retry-after" not in read.headers
         assert (await scene.pay(id_, "key-1")).status == 200
         assert scene.wallet.charged == [(id_, 1)]
 

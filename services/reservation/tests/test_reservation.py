@@ -195,6 +195,13 @@ def test_a_silent_wallet_is_asked_again_in_quiet_intervals() -> None:
     assert again.events == [PaymentCancelled("r-1", 1, 7, 10_000, called + RESEND_MS)]
 
 
+def test_the_longer_an_outcome_takes_the_less_often_a_client_is_asked_to_look() -> None:
+    running = paying().attempts[-1]
+    asked_ms = [running.began_ms + age_ms for age_ms in (0, 3_000, 7_999, 8_000, 20_000, 40_000, 400_000)]
+    assert [running.look_again_s(now_ms) for now_ms in asked_ms] == [1, 1, 1, 2, 5, 10, 10]
+    assert replace(running, outcome="cancelled").look_again_s(running.began_ms) is None
+
+
 def test_the_longer_a_wallet_is_silent_the_less_often_it_is_asked() -> None:
     known, called = after(discharged(cancelling(), "free")), NOW + DEADLINE_MS
     asked_ms = []
