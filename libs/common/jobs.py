@@ -1,7 +1,8 @@
 """Background work in bounded bites: one way to run every sweeper, ticker and refresher."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from libs.common import log
 from libs.common.clock import Clock
@@ -11,7 +12,32 @@ from libs.common.metrics import CommonMetrics
 BITE_TIMEOUT_S = 10.0
 BACKOFF_MAX_S = 5.0
 
+T = TypeVar("T")
+
 logger = log.get_logger(__name__)
+
+
+async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], at_once_max: int) -> bool:
+    """Act on every item, `at_once_max` of them side by side; True when all went well.
+
+    One that fails keeps no other waiting: it is logged, and a bite that could do the rest has not failed. Raises the
+    first failure when nothing went well, as when the store is away.
+    """
+    turns = asyncio.Semaphore(at_once_max)
+
+    async def in_turn(item: T) -> None:
+        async with turns:
+            await act(item)
+
+    ended = await asyncio.gather(*map(in_turn, items), return_exceptions=True)
+    failures = [outcome for outcome in ended if isinstance(outcome, BaseException)]
+    if failures and len(failures) == len(ended):
+        raise failures[0]
+    if failures:
+        shown = None if isinstance(failures[0], Problem) else failures[0]
+        error, failed, of = str(failures[0]), len(failures), len(ended)
+        logger.warning("part of a job failed", error=error, failed=failed, of=of, exc_info=shown)
+    return not failures
 
 
 class Cycle:

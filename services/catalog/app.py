@@ -71,6 +71,7 @@ def create_app(
     # Without its store or its broker the catalog goes on telling what it knows: a hold decides, not the catalog.
     app[HEALTH].watch("store", store.ping, at_first=True)
     app[HEALTH].watch("broker", bus.ping, at_first=True)
+    app[HEALTH].watch("outbox", relay.ping, at_first=True)
     app[HEALTH].watch("cache", library.ping)
     app[HEALTH].watch("view", snapshots.ping)
     bind(app, service, ENDPOINTS)

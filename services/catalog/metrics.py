@@ -73,7 +73,7 @@ class CatalogMetrics(CommonMetrics):
         )
         self.ttl_left = Gauge(
             "stagedoor_catalog_cache_ttl_left_seconds",
-            "Lowest time left of anything in memory; the full time where there is nothing",
+            "Lowest time left of anything that is kept warm; the full time where there is nothing",
             ["kind"],
             registry=registry,
         )

@@ -61,15 +61,19 @@ def merged_line(one: Line, other: Line) -> Line:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A ticket that came in at some time. `closed`: the queue has ended the visit; `until_ms` is when it ends, or would
-    have ended, by itself."""
+    have ended, by itself. `believed_s`: so long (monotonic) the queue's word that it goes on counts for more than our
+    clock, by which it is over."""
 
     closed: bool
     until_ms: int
+    believed_s: float = -math.inf
 
 
 def merged_standing(one: Standing, other: Standing) -> Standing:
     """What both say together, whichever came first."""
-    return Standing(one.closed or other.closed, max(one.until_ms, other.until_ms))
+    return Standing(
+        one.closed or other.closed, max(one.until_ms, other.until_ms), max(one.believed_s, other.believed_s)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def create_app(
     app = base_app(settings, clock, metrics)
     app[HEALTH].watch("store", store.ping)
     app[HEALTH].watch("broker", bus.ping)
+    app[HEALTH].watch("outbox", relay.ping, at_first=True)
     bind(app, Service(visitors, keeping), ENDPOINTS)
     background = cycles(settings, keeping, leading, clock, metrics)
     run_in(app, store, bus, relay, OpenRooms(keeping, leading), consumers, *background)

@@ -37,6 +37,7 @@ def create_app(
     app = base_app(settings, clock, metrics)
     app[HEALTH].watch("store", store.ping)
     app[HEALTH].watch("broker", bus.ping)
+    app[HEALTH].watch("outbox", relay.ping, at_first=True)
     bind(app, service, ENDPOINTS)
     run_in(app, store, bus, relay, consumers, *cycles(service, clock, metrics))
     return app

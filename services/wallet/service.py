@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from libs.common import log
 from libs.common.clock import Clock
@@ -35,6 +35,10 @@ the next entry; who lost needs two, and may lose for as long as others have entr
 HEADS_MAX = 100_000
 """Heads kept in memory; beyond them the one used longest ago is read again when needed."""
 
+ANSWERED_S = 2.0
+"""For so long a question that was answered is not answered again; whoever missed the answer asks after 5 s. A wallet
+that was away for a while finds every question of that time several times over, at once."""
+
 CHECKED_USERS_MAX = 10
 CHECKED_ENTRIES_MAX = 50
 """Of each user looked at in one bite, the newest."""
@@ -59,6 +63,8 @@ class WalletService:
         self._running = RunningWrites(clock)
         self._heads: OrderedDict[int, Entry] = OrderedDict()
         self._turns: dict[int, tuple[asyncio.Lock, int]] = {}
+        self._answered_s: OrderedDict[str, float] = OrderedDict()
+        """When answering each question of the last `ANSWERED_S` began, the oldest first."""
         self._to_check: list[int] = []
 
     async def wallet(self, user: int) -> Entry:
@@ -94,23 +100,31 @@ class WalletService:
         return await self.wallet(user)
 
     async def pay(self, reservation: str, attempt: int, user: int, amount: int) -> None:
-        """Decide a payment attempt once, and answer it as often as it is asked."""
+        """Decide a payment attempt once, and answer it as often as it is asked, but for `ANSWERED_S`."""
         op, now_ms = pay_op(reservation, attempt), self._clock.now_ms()
-        entry, is_new = await self._append(
-            user, op, lambda head: pay_or_decline(head, user, amount, op, now_ms), answers=True
-        )
-        if not is_new:
-            await self._ledger.tell_again(entry, answer_of(entry))
+        with self._answering(f"pay {op}") as is_due:
+            if not is_due:
+                return
+            entry, is_new = await self._append(
+                user, op, lambda head: pay_or_decline(head, user, amount, op, now_ms), answers=True
+            )
+            if not is_new:
+                await self._ledger.tell_again(entry, answer_of(entry))
 
     async def cancel(self, reservation: str, attempt: int, user: int) -> None:
         """Call a payment attempt off: void it if it was never decided, refund it if it was charged."""
         op, now_ms = pay_op(reservation, attempt), self._clock.now_ms()
-        entry, is_new = await self._append(user, op, lambda head: void(head, user, op, now_ms), answers=True)
-        if not is_new and entry.kind == "pay":
-            paid, back = entry, refund_op(reservation, attempt)
-            entry, is_new = await self._append(user, back, lambda head: refund(head, paid, back, now_ms), answers=True)
-        if not is_new:
-            await self._ledger.tell_again(entry, answer_of(entry))
+        with self._answering(f"cancel {op}") as is_due:
+            if not is_due:
+                return
+            entry, is_new = await self._append(user, op, lambda head: void(head, user, op, now_ms), answers=True)
+            if not is_new and entry.kind == "pay":
+                paid, back = entry, refund_op(reservation, attempt)
+                entry, is_new = await self._append(
+                    user, back, lambda head: refund(head, paid, back, now_ms), answers=True
+                )
+            if not is_new:
+                await self._ledger.tell_again(entry, answer_of(entry))
 
     async def check_ledgers(self) -> bool:
         """Look at a few of the ledgers written lately, in turn: does every entry still follow from the one before? What
@@ -156,6 +170,23 @@ class WalletService:
                 self._metrics.entries[entry.kind].inc()
                 return entry, True
         raise Contended("This wallet changes too fast; try again.", retry_after_s=1)
+
+    @contextmanager
+    def _answering(self, question: str) -> Iterator[bool]:
+        """False when answering it began less than `ANSWERED_S` ago. An event that fails stays with its consumer, which
+        tries again: the same question asked meanwhile may count on it."""
+        now_s = self._clock.monotonic_s()
+        while self._answered_s and next(iter(self._answered_s.values())) <= now_s - ANSWERED_S:
+            self._answered_s.popitem(last=False)
+        if question in self._answered_s:
+            yield False
+            return
+        self._answered_s[question] = now_s
+        try:
+            yield True
+        except BaseException:
+            self._answered_s.pop(question, None)
+            raise
 
     def _remember(self, entry: Entry) -> None:
         self._heads[entry.user] = entry

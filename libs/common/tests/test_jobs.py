@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from libs.common.errors import DependencyDown
-from libs.common.jobs import BACKOFF_MAX_S, BITE_TIMEOUT_S, Cycle
+from libs.common.jobs import BACKOFF_MAX_S, BITE_TIMEOUT_S, Cycle, each
 from libs.common.metrics import CommonMetrics
 from libs.common.testing.virtual import LoopClock, run_virtual
 
@@ -69,3 +69,30 @@ def test_it_bites_again_after_an_outage_of_hours() -> None:
 def test_a_bite_that_hangs_is_given_up() -> None:
     began, _ = bites_at(["hang"], run_s=BITE_TIMEOUT_S + 3)
     assert began[:2] == [0, BITE_TIMEOUT_S + 2]
+
+
+def test_what_fails_keeps_nothing_else_waiting_and_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    done: list[int] = []
+
+    async def act(item: int) -> None:
+        await asyncio.sleep(0.1)
+        if item == 0:
+            raise RuntimeError("a broken document")
+        done.append(item)
+
+    async def run() -> None:
+        assert await each(range(1, 4), act, 2)
+        assert not await each(range(4), act, 2)
+        assert done == [1, 2, 3] * 2
+        assert await each([], act, 2)
+
+    run_virtual(run())
+    assert "a broken document" in capsys.readouterr().out
+
+
+def test_where_nothing_goes_well_the_bite_has_failed() -> None:
+    async def act(item: int) -> None:
+        raise DependencyDown(f"no {item}")
+
+    with pytest.raises(DependencyDown, match="no 1"):
+        run_virtual(each([1, 2], act, 1))

@@ -154,6 +154,17 @@ async def test_a_turn_that_comes_to_one_who_gives_up_is_passed_on() -> None:
     await staying
 
 
+async def test_who_gives_up_does_not_move_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 0)
+    pool = Connections("toy", Address("127.0.0.1", 1), SystemClock())
+    line = pool._waiting
+    ends_s = SystemClock().monotonic_s() + 0.01
+    refusals = await asyncio.gather(*(pool.exchange(b"", ends_s) for _ in range(100)), return_exceptions=True)
+    assert {type(refusal) for refusal in refusals} == {DependencyDown}
+    assert pool._waiting is line  # one made anew for each: thousands who give up at once would hold everything up
+    assert not line
+
+
 async def test_a_service_that_comes_back_is_reached_again() -> None:
     toy = Toy()
     async with listening(toy.app) as port, http_upstream(port) as upstream:

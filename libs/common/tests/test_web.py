@@ -234,6 +234,35 @@ def test_whoever_asks_for_readiness_brings_what_is_shown_of_each_part_up_to_date
     run_virtual(run())
 
 
+def test_a_ping_that_is_broken_itself_counts_as_down_and_hides_no_other_part(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    faults: list[Exception] = []
+
+    async def store() -> None:
+        if faults:
+            raise faults[0]
+
+    async def broker() -> None: ...
+
+    async def play() -> None:
+        clock, metrics = LoopClock(), CommonMetrics("toy")
+        health = Health(clock, metrics)
+        health.watch("store", store)
+        health.watch("broker", broker)
+        assert await health.states() == {"store": "ok", "broker": "ok"}
+        faults.append(RuntimeError("a bug"))
+        await clock.sleep(1)
+        states = await health.states()
+        assert states == {"store": "The ping itself failed; the log says why.", "broker": "ok"}
+        assert not health.is_ready(states)
+        assert metrics.registry.get_sample_value("stagedoor_dependency_up", {"dependency": "store"}) == 0
+        assert metrics.registry.get_sample_value("stagedoor_dependency_up", {"dependency": "broker"}) == 1
+
+    run_virtual(play())
+    assert "a bug" in capsys.readouterr().out
+
+
 def test_requests_are_counted_by_template_and_status() -> None:
     async def run() -> None:
         async with AppClient(toy_app()) as client:

@@ -4,7 +4,7 @@ So those that a busy moment opened sink to the bottom, where no call looks: a ti
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import NamedTuple, cast
 
 import httptools
@@ -135,7 +135,9 @@ class Connections:
         """Set while anything is idle."""
 
         self._open_count = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        """The one that has waited longest first. Thousands may give up at once, so each is found without a search."""
+
         self._is_closed = False
 
     async def exchange(self, request: bytes, ends_s: float) -> Reply:
@@ -220,7 +222,7 @@ class Connections:
         if len(self._waiting) >= WAITING_MAX:
             raise DependencyDown(f"Too many calls wait for the {self._service} service.", retry_after_s=1)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         try:
             async with asyncio.timeout(timeout_s):
                 await turn
@@ -236,7 +238,7 @@ class Connections:
         if turn.done() and not turn.cancelled():
             self._wake_one()
         else:
-            self._waiting = deque(other for other in self._waiting if other is not turn)
+            self._waiting.pop(turn, None)
 
     def _put_back(self, connection: Connection, *, is_clean: bool) -> None:
         if not is_clean or connection.closed or self._is_closed:
@@ -274,7 +276,7 @@ class Connections:
 
     def _wake_one(self) -> None:
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn, _ = self._waiting.popitem(last=False)
             if not turn.done():
                 turn.set_result(None)
                 return

@@ -21,7 +21,7 @@ So processes that refresh around the same time cost the store one load, and none
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -78,7 +78,8 @@ class Lifetime:
 @dataclass(frozen=True)
 class Source(Generic[T]):
     """A kind of thing: `load` brings its bytes from the store, or None where there is no such thing; `weigh` says how
-    much of `weight_max` it takes."""
+    much of `weight_max` it takes. `kept` names what is kept warm, where that is not all of it: anything else may run
+    out when nobody reads it."""
 
     kind: str
     load: Callable[[int], Awaitable[bytes | None]]
@@ -86,6 +87,7 @@ class Source(Generic[T]):
     life: Lifetime
     weight_max: int
     weigh: Callable[[T], int] = lambda _: 1
+    kept: Callable[[], Iterable[int]] | None = None
 
 
 @dataclass(slots=True)
@@ -378,7 +380,9 @@ class Cache(Generic[T]):
 
     def _lowest_ttl_left_s(self) -> float:
         now_s = self._clock.monotonic_s()
-        return min((entry.expires_s - now_s for entry in self._entries.values()), default=self._life.ttl_s)
+        keys = self._entries if self._source.kept is None else self._source.kept()
+        kept = (entry for key in keys if (entry := self._entries.get(key)) is not None)
+        return min((entry.expires_s - now_s for entry in kept), default=self._life.ttl_s)
 
     def _highest_age_s(self) -> float:
         return max((self._age_s(entry.loaded_ms) for entry in self._entries.values()), default=0.0)

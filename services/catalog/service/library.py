@@ -11,6 +11,7 @@ import orjson
 
 from libs.common.clock import Clock
 from libs.common.errors import DependencyDown, Overloaded
+from libs.common.jobs import each
 from services.catalog.domain import concert_body, layout_body
 from services.catalog.metrics import CatalogMetrics
 from services.catalog.ports import SharedCache, Shelf
@@ -62,7 +63,15 @@ class Library:
             Source("concert", self._load_concert, ConcertBoard, limits.concerts, CONCERTS_CACHED_MAX)
         )
         self.schedules: Cache[SeatMap] = cache(
-            Source("schedule", self._load_schedule, SeatMap, limits.schedules, limits.seats_max, _seat_count)
+            Source(
+                "schedule",
+                self._load_schedule,
+                SeatMap,
+                limits.schedules,
+                limits.seats_max,
+                _seat_count,
+                self._kept_schedules,
+            )
         )
 
     async def start(self) -> None:
@@ -81,19 +90,15 @@ class Library:
         """Load what is missing or near its end, within a bound; True when more is waiting. Raises DependencyDown."""
         listed = await self._listed()
         waiting = list(islice(self._cold(listed.ids if listed else ()), WARM_COUNT_MAX))
-        running = asyncio.Semaphore(WARM_RUNNING_MAX)
 
-        async def load(cache: Cache[Any], key: int) -> None:
-            async with running:
-                await cache.refresh(key)
+        async def load(due: tuple[Cache[Any], int]) -> None:
+            cache, key = due
+            await cache.refresh(key)
 
-        results = await asyncio.gather(*(load(cache, key) for cache, key in waiting), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        went_well = await each(waiting, load, WARM_RUNNING_MAX)
         self._is_warm = self._is_warm or not waiting
         # What is loaded first names what to load next; once all is warm, the next cycle is soon enough for that.
-        return not self._is_warm or len(waiting) == WARM_COUNT_MAX
+        return went_well and (not self._is_warm or len(waiting) == WARM_COUNT_MAX)
 
     async def schedule_ids(self) -> list[int]:
         """Every published schedule. Raises DependencyDown."""
@@ -123,16 +128,27 @@ class Library:
         return await (self.list.refresh(ALL) if self.list.is_due(ALL) else self.list.get(ALL))
 
     def _cold(self, concerts: Iterable[int]) -> Iterator[tuple[Cache[Any], int]]:
-        """Each concert that is due, and its seat maps that are, as long as all before them fit into memory."""
-        room = self._seats_max
-        for concert in concerts:
+        """Each concert that is due, and its seat maps that are and are kept warm."""
+        for concert, schedules in self._kept(concerts):
             if self.concerts.is_due(concert):
                 yield self.concerts, concert
+            yield from ((self.schedules, schedule) for schedule in schedules if self.schedules.is_due(schedule))
+
+    def _kept_schedules(self) -> list[int]:
+        listed = self.list.peek(ALL)
+        return [schedule for _, schedules in self._kept(listed.ids if listed else ()) for schedule in schedules]
+
+    def _kept(self, concerts: Iterable[int]) -> Iterator[tuple[int, list[int]]]:
+        """Each concert and its schedules whose seat maps are kept warm: as long as all before them fit into memory."""
+        room = self._seats_max
+        for concert in concerts:
             board = self.concerts.peek(concert)
+            fitting = []
             for listing in board.concert.schedules if board else ():
                 room -= listing.seat_count
-                if room >= 0 and self.schedules.is_due(listing.schedule):
-                    yield self.schedules, listing.schedule
+                if room >= 0:
+                    fitting.append(listing.schedule)
+            yield concert, fitting
 
     async def _load_list(self, _: int) -> bytes:
         return orjson.dumps([concert_body(concert) for concert in await self._shelf.concerts()])

@@ -44,6 +44,9 @@ class Snapshots:
         self._every_s = every_s
         self._waiting: deque[int] = deque()
         self._in_round = False
+        self._untried_count = 0
+        """Schedules of this round that were not asked for yet: what waits beside them has failed."""
+
         self._bite_count = BITE_COUNT_MAX
         self._turn = asyncio.Lock()
         self._due_s = float("-inf")
@@ -58,9 +61,11 @@ class Snapshots:
     async def bite(self) -> bool:
         """A bounded part of a round, if one is due; True when more should follow at once. Raises DependencyDown."""
         async with self._turn:
-            if not self._in_round:
-                if self._clock.monotonic_s() < self._due_s:
-                    return False
+            is_due = self._clock.monotonic_s() >= self._due_s
+            if not self._in_round and not is_due:
+                return False
+            # What always fails must not keep the others in one round for ever.
+            if is_due and not self._untried_count:
                 await self._begin(in_a_hurry=self._merged_s is None)
             return await self._go_on() and self._bite_count == BITE_COUNT_MAX
 
@@ -75,6 +80,7 @@ class Snapshots:
 
     async def _begin(self, *, in_a_hurry: bool) -> None:
         self._waiting = deque(await self._library.schedule_ids())
+        self._untried_count = len(self._waiting)
         self._in_round = True
         spread = math.ceil(len(self._waiting) * LOOK_EVERY_S / self._every_s)
         self._bite_count = BITE_COUNT_MAX if in_a_hurry else min(BITE_COUNT_MAX, max(1, spread))
@@ -92,6 +98,7 @@ class Snapshots:
         results = await asyncio.gather(*(merge(schedule) for schedule in batch), return_exceptions=True)
         for _ in batch:
             self._waiting.popleft()
+        self._untried_count = max(0, self._untried_count - len(batch))
         failed = [schedule for schedule, result in zip(batch, results, strict=True) if result is not None]
         if failed:
             self._waiting.extend(failed)

@@ -57,7 +57,8 @@ def fits(reply: Answered, operation: Operation) -> bool:
 
 
 class FakeReservation:
-    """The reservation service's account of seats, by schedule; `down` refuses, `asked` are the schedules in turn.
+    """The reservation service's account of seats, by schedule; `down` refuses, `asked` are the schedules in turn, for
+    those that are `broken` it answers 503.
 
     `reply` is what it answers instead, where that is given.
     """
@@ -67,6 +68,7 @@ class FakeReservation:
     def __init__(self) -> None:
         self.seats: dict[int, list[tuple[int, int, str]]] = {}
         self.down = False
+        self.broken: set[int] = set()
         self.reply: Reply | None = None
         self.asked: list[int] = []
 
@@ -84,6 +86,8 @@ class FakeReservation:
         self.asked.append(schedule)
         if self.reply is not None:
             return self.reply
+        if schedule in self.broken:
+            return Reply(503, {}, b"{}")
         told = {"schedule": schedule, "seats": self.seats.get(schedule, [])}
         return Reply(200, {}, orjson.dumps(told))
 

@@ -141,6 +141,21 @@ def test_the_truth_is_read_every_30_s_even_when_nothing_seems_lost() -> None:
     in_scene(play)
 
 
+def test_a_schedule_whose_truth_cannot_be_read_keeps_the_others_from_theirs_no_longer_than_a_round() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.publish(concert_body(schedule_body(1), schedule_body(2)))
+        scene.reservation.broken = {1}
+        await scene.clock.sleep(40)
+        scene.reservation.seats[2] = [(3, 1, "sold")]
+        await scene.clock.sleep(40)
+        assert await scene.free(2) == [1, 2]
+        page = (await scene.client.call("GET", "/metrics")).body.decode()
+        age = next(line for line in page.splitlines() if line.startswith("stagedoor_catalog_snapshot_age_seconds "))
+        assert float(age.split()[1]) > 60  # and that one of them is not checked is told
+
+    in_scene(play)
+
+
 def test_a_regular_round_is_spread_over_its_period() -> None:
     async def play(scene: Scene) -> None:
         await scene.publish(concert_body(*(schedule_body(n, seats=1) for n in range(1, 241))))

@@ -86,6 +86,25 @@ def test_maps_that_do_not_fit_into_memory_are_loaded_when_asked_for() -> None:
     in_scene(play, cached_seats_max=10)
 
 
+def test_a_map_that_is_not_kept_warm_may_run_out_and_alarms_nobody() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.publish(
+            concert_body(schedule_body(1, seats=5), schedule_body(2, seats=6), schedule_body(3, seats=3))
+        )
+        assert await scene.free(3) == [1, 2, 3]  # fits beside the first, and is not kept warm
+        for _ in range(12):
+            await scene.clock.sleep(5)
+            page = (await scene.client.call("GET", "/metrics")).body.decode()
+            left = next(
+                line
+                for line in page.splitlines()
+                if line.startswith('stagedoor_catalog_cache_ttl_left_seconds{kind="schedule"}')
+            )
+            assert float(left.split()[1]) > 0
+
+    in_scene(play, cached_seats_max=10, schedule_ttl_s=30)
+
+
 def test_nothing_expires_while_the_store_answers() -> None:
     async def play(scene: Scene) -> None:
         await scene.publish()

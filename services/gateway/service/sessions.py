@@ -32,8 +32,10 @@ class SessionTable:
         return self._standings.get(_key(ticket.room, ticket.sequence))
 
     def has_passed(self, standing: Standing) -> bool:
-        """True when the visit's end has passed, as far as our clock can say."""
-        return self._clock.now_ms() > standing.until_ms + self._skew_ms
+        """True when the visit's end has passed, as far as our clock can say and the queue has not just denied it."""
+        if self._clock.now_ms() <= standing.until_ms + self._skew_ms:
+            return False
+        return self._clock.monotonic_s() >= standing.believed_s
 
     def hear(self, room: int, sequence: int, news: Standing) -> Standing:
         """Merge what was heard of a ticket; what is known of it now."""
@@ -65,12 +67,11 @@ class SessionTable:
         oldest_s = self._clock.monotonic_s() - NEGATIVE_S
         while self._negatives and next(iter(self._negatives.values())) <= oldest_s:
             self._negatives.popitem(last=False)
-        passed_ms = self._clock.now_ms() - self._skew_ms
         looked_at = min(SWEEP_COUNT, len(self._standings))
         dropped = 0
         for _ in range(looked_at):
             key, standing = next(iter(self._standings.items()))
-            if standing.until_ms < passed_ms:
+            if self.has_passed(standing):
                 del self._standings[key]
                 dropped += 1
             else:

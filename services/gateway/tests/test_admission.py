@@ -7,6 +7,7 @@ import pytest
 from libs.common.events.topics import QUEUE_LINE, QUEUE_SESSION
 from services.gateway.domain import Standing
 from services.gateway.service.sessions import NEGATIVE_S, SWEEP_COUNT, SessionTable
+from services.gateway.service.visits import BELIEVED_S
 from services.gateway.tests.scene import CODEC, Scene, play
 
 INSIDE_ROUTE = ("GET", "/concert/1/available-schedules")
@@ -164,8 +165,25 @@ def test_a_clock_that_is_wrong_turns_nobody_away_whom_the_queue_has_inside() -> 
         for _ in range(3):
             assert (await scene.call(*INSIDE_ROUTE, ticket)).status == 200
             assert (await scene.poll(ticket))["state"] == "INSIDE"
+            await scene.clock.sleep(BELIEVED_S / 4)
+        assert scene.queue.lookups == 1  # and not for every request of everybody inside
         scene.queue.states[3] = "ended"
+        await scene.clock.sleep(BELIEVED_S)
+        await scene.move_line(5)
         assert (await scene.poll(ticket))["state"] == "ENDED"
+        assert (await scene.call(*INSIDE_ROUTE, ticket)).code == "SESSION_EXPIRED"
+
+    play(part)
+
+
+def test_an_end_that_is_told_is_believed_at_once_by_a_clock_that_is_wrong() -> None:
+    async def part(scene: Scene) -> None:
+        ticket = await scene.open_visit(3)
+        scene.queue.states[3] = "open"
+        scene.queue.visit_ms = -3_600_000
+        await scene.clock.sleep(601)
+        assert (await scene.call(*INSIDE_ROUTE, ticket)).status == 200
+        await scene.close_visit(3)
         assert (await scene.call(*INSIDE_ROUTE, ticket)).code == "SESSION_EXPIRED"
 
     play(part)

@@ -1,6 +1,7 @@
 """What the gateway makes of news, without I/O."""
 
 import itertools
+import math
 from functools import reduce
 
 from hypothesis import given
@@ -27,7 +28,9 @@ lines = st.builds(
     rate=st.sampled_from([0.0, 1.0]),
     state=st.sampled_from(["open", "paused", "closed"]),
 )
-standings = st.builds(Standing, closed=st.booleans(), until_ms=st.integers(0, 5))
+standings = st.builds(
+    Standing, closed=st.booleans(), until_ms=st.integers(0, 5), believed_s=st.sampled_from([-math.inf, 1.0, 2.0])
+)
 
 
 def line(watermark: int = 0, rate: float = 0.0, **more: object) -> Line:

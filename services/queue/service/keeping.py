@@ -1,12 +1,12 @@
 """Keeping the rooms: opening and changing them, ending visits that ran out, forgetting old ones."""
 
-import asyncio
 from dataclasses import asdict
 
 from libs.common import log
+from libs.common.jobs import each
 from services.queue.domain.joins import KEY_KEPT_MS
 from services.queue.domain.line import Room, RoomChange, change_room
-from services.queue.domain.visits import expire
+from services.queue.domain.visits import Session, expire
 from services.queue.service.line import Line
 
 EXPIRIES_PER_BITE_MAX = 100
@@ -46,14 +46,16 @@ class Keeping:
         now_ms = self._line.clock.now_ms()
         until_ms = now_ms - self._line.rules.clock_skew_ms
         overdue = await self._line.sessions.overdue(room_id, until_ms, EXPIRIES_PER_BITE_MAX)
-        ended = await asyncio.gather(
-            *(
-                self._line.sessions.update(room_id, session.sequence, lambda found: expire(found, until_ms, now_ms))
-                for session in overdue
+        expired = self._line.metrics.rooms[room_id].ended["expired"]
+
+        async def end(session: Session) -> None:
+            did = await self._line.sessions.update(
+                room_id, session.sequence, lambda found: expire(found, until_ms, now_ms)
             )
-        )
-        self._line.metrics.rooms[room_id].ended["expired"].inc(sum(ended))
-        return len(overdue) == EXPIRIES_PER_BITE_MAX
+            expired.inc(did)
+
+        went_well = await each(overdue, end, EXPIRIES_PER_BITE_MAX)
+        return went_well and len(overdue) == EXPIRIES_PER_BITE_MAX
 
     async def purge(self, room_id: int) -> bool:
         """Delete sessions under the floor. True when there may be more.

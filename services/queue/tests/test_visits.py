@@ -1,6 +1,11 @@
 """One queue alone: coming in, staying, leaving, and coming too late."""
 
+import pytest
+
 from libs.common.events.queue import SessionClosed, SessionOpened
+from libs.common.storage.ports import Decision
+from services.queue.domain.visits import Session, expire
+from services.queue.service import keeping
 from services.queue.tests.scene import People, Scene, play, ticket
 
 
@@ -61,6 +66,27 @@ def test_a_session_that_ran_out_frees_its_place_within_a_tick() -> None:
         assert await people.claim(2) == "open"
 
     play(act, room_capacity=1, session_s=30, clock_skew_s=2)
+
+
+def test_a_visit_that_cannot_be_ended_does_not_hide_the_ends_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken_for_the_first(found: Session | None, until_latest_ms: int, now_ms: int) -> Decision[Session, bool]:
+        if found is not None and found.sequence == 1:
+            raise RuntimeError("this document is broken")
+        return expire(found, until_latest_ms, now_ms)
+
+    monkeypatch.setattr(keeping, "expire", broken_for_the_first)
+
+    async def act(scene: Scene, people: People) -> None:
+        await people.join(3)
+        await scene.ticks()
+        for sequence in (1, 2, 3):
+            await people.claim(sequence)
+        await scene.clock.sleep(35)
+        assert sorted(scene.closed) == [(2, "expired"), (3, "expired")]
+        page = (await people.client.call("GET", "/metrics")).body.decode()
+        assert 'stagedoor_queue_sessions_ended_total{reason="expired",room="1"} 2.0' in page
+
+    play(act, session_s=30, clock_skew_s=0)
 
 
 def test_a_place_is_free_before_the_sweeper_comes() -> None:

@@ -251,7 +251,8 @@ def is_paid(reservation: Reservation, n: int) -> bool:
 
 
 def completed(known: Reservation | None, n: int, now_ms: int) -> Change:
-    """The wallet charged attempt `n`. One that nobody waits for any more is called off: the points go back."""
+    """The wallet charged attempt `n`. One that nobody waits for any more is called off: the points go back. One that is
+    being called off already is asked about again only when the wallet is silent."""
     reservation = found(known)
     if reservation.is_running(n, "PAYING"):
         after = _settled(reservation, "completed", now_ms, status="CONFIRMED", owes="sell")
@@ -259,7 +260,7 @@ def completed(known: Reservation | None, n: int, now_ms: int) -> Change:
             after.id, n, after.user, after.ticket, room=after.room, sequence=after.sequence, at_ms=now_ms
         )
         return Decision(Step(after, "CONFIRMED"), after, [told])
-    if reservation.is_running(n, "CONFIRMED"):
+    if reservation.is_running(n, "CONFIRMED") or reservation.is_running(n, "CANCELLING"):
         return Decision(Step(reservation))
     return Decision(Step(reservation), None, [_cancelled(reservation, n, now_ms)])
 

@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from libs.common.events.reservation import PaymentCancelled
 from services.reservation.app import _books
 from services.reservation.metrics import ReservationMetrics
@@ -187,6 +189,23 @@ def test_keys_nobody_can_ask_for_any_more_are_forgotten() -> None:
             assert (len(scene.stored("payment_keys")), len(scene.stored("tickets"))) == (keys, tickets)
 
     in_scene(play)
+
+
+def test_a_document_that_always_fails_keeps_no_other_from_the_sweeper(capsys: pytest.CaptureFixture[str]) -> None:
+    async def play(scene: Scene) -> None:
+        broken = await scene.held(20, (20,))
+        await scene.rewrite("reservations", broken, status="REFUNDING", due_ms=0)  # and nothing was ever paid
+        made = []
+        for user in range(1, 16):
+            made.append(await scene.held(user, (user,)))
+            await asyncio.sleep(1)
+        # The first of them end the long pauses of a job that had nothing to do but to fail.
+        for id_ in made[6:]:
+            await asyncio.sleep(1)
+            assert scene.stored("reservations")[id_]["status"] == "EXPIRED"
+
+    in_scene(play, alone=True, hold_s=7.5, clock_skew_s=0)
+    assert "part of a job failed" in capsys.readouterr().out
 
 
 def test_paid_seats_that_are_gone_are_an_alarm_unless_another_sold_them_and_they_were_refunded() -> None:

@@ -142,7 +142,7 @@ def test_completed_confirms_once_and_owes_the_sale() -> None:
     assert (again.state, again.events) == (None, ())
 
 
-@pytest.mark.parametrize("status", ["HELD", "CANCELLING", "CANCELLED", "EXPIRED"])
+@pytest.mark.parametrize("status", ["HELD", "CANCELLED", "EXPIRED"])
 def test_a_charge_nobody_waits_for_is_called_off(status: str) -> None:
     late = replace(cancelling(), status=status)  # type: ignore[arg-type]
     decision = completed(late, 1, NOW)
@@ -182,6 +182,11 @@ def test_an_overdue_attempt_is_called_off_and_whatever_the_wallet_says_ends_it()
 def test_void_and_refund_of_what_is_not_being_cancelled_change_nothing() -> None:
     for known in (reservation(), paying(), after(completed(paying(), 1, NOW))):
         assert called_off(known, 1, NOW).state is None
+
+
+def test_a_charge_that_is_being_called_off_already_asks_nothing_more() -> None:
+    decision = completed(cancelling(), 1, NOW + DEADLINE_MS)
+    assert (decision.state, decision.events) == (None, ())
 
 
 def test_a_silent_wallet_is_asked_again_in_quiet_intervals() -> None:

@@ -265,10 +265,25 @@ def test_every_wrong_field_is_named_and_nothing_changes(body: Any, pointers: lis
 def test_a_request_is_paid_once_however_often_and_wherever_it_arrives() -> None:
     async def play(scene: Scene) -> None:
         await scene.charge(7, 100)
-        answers = await scene.tell(requested(), times=20)
-        assert {type(answer) for answer in answers} == {PaymentCompleted}
-        assert len(answers) == 20  # each asking is answered: the first answer may have been lost
+        for times in range(1, 4):
+            answers = await scene.tell(requested())
+            # The one before may have been lost.
+            assert [type(answer) for answer in answers] == [PaymentCompleted] * times
         assert await scene.balance(7) == 30
+
+    in_scene(play)
+
+
+def test_a_wallet_that_comes_back_answers_what_it_was_asked_over_and_over_once_in_each_copy() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 100)
+        paid = list(await scene.tell(requested(), times=20))
+        assert {type(answer) for answer in paid} == {PaymentCompleted}
+        assert 1 <= len(paid) <= 2
+        back = (await scene.tell(cancelled(), times=20))[len(paid) :]
+        assert {type(answer) for answer in back} == {PaymentRefunded}
+        assert 1 <= len(back) <= 2
+        assert await scene.balance(7) == 100
 
     in_scene(play)
 
@@ -291,7 +306,8 @@ def test_a_cancelled_payment_is_refunded_once() -> None:
     async def play(scene: Scene) -> None:
         await scene.charge(7, 100)
         await scene.tell(requested())
-        await scene.tell(cancelled(), times=5)
+        for _ in range(5):
+            await scene.tell(cancelled())
         refunds = [answer for answer in scene.answers if isinstance(answer, PaymentRefunded)]
         assert [refund.amount for refund in refunds] == [70] * 5
         assert await scene.balance(7) == 100
@@ -342,3 +358,22 @@ def test_an_opening_balance_is_given_once_and_never_on_top() -> None:
         assert (await scene.other.call("PUT", "/internal/v1/wallets/8", {"amount": 500})).json["amount"] == 1
 
     in_scene(play)
+
+
+def test_a_relay_that_died_is_named_and_the_wallet_still_serves(capsys: pytest.CaptureFixture[str]) -> None:
+    async def play(scene: Scene) -> None:
+        async def on_publish(_instance: str, _messages: Sequence[Message]) -> Sequence[Message]:
+            raise RuntimeError("a bug")
+
+        ready = await scene.client.call("GET", "/readyz")
+        assert (ready.status, ready.json["dependencies"]["outbox"]) == (200, "ok")
+        told = to_message(requested(), "1", "test")
+        await scene.bus.publish([told])
+        scene.broker.on_publish = on_publish  # type: ignore[method-assign,assignment]
+        await scene.clock.sleep(5)
+        ready = await scene.client.call("GET", "/readyz")
+        assert (ready.status, ready.json["dependencies"]["outbox"]) == (200, "outbox relay: publish has stopped")
+        assert (await scene.charge(7, 100)).status == 200
+
+    in_scene(play)
+    assert "outbox relay stopped" in capsys.readouterr().out
