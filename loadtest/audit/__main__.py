@@ -53,8 +53,10 @@ def judged(world: World, history: Sequence[Call] | None, view: View | None) -> l
 def unchecked(place: Place, history: Sequence[Call] | None, view: View | None) -> list[Unchecked]:
     """What this audit cannot show, and why."""
     found = list(place.unchecked)
-    if history is None:
-        found.append(Unchecked("I6 I9 I11 I12 I15", "what clients saw: no history was given (HISTORY=FILE)"))
+    if not history:
+        found.append(
+            Unchecked("I6 I9 I11 I12 I15", "what clients saw: no history with a call was given (HISTORY=FILE)")
+        )
     if view is None:
         found.append(Unchecked("I14", "the catalog's view: no gateway was named (LIVE=http://127.0.0.1:8080)"))
     found.append(Unchecked("I12", "wallet routes, which carry no identity"))

@@ -1,10 +1,13 @@
 """What clients saw against what is there: acknowledged (I6), once per key (I9), in order (I11), theirs (I12), no crash
 (I15)."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from libs.common.clock import iso_utc
+from libs.common.ids import derived_id
 from loadtest.audit.doors.ports import Body
 from loadtest.audit.history import Call
 from loadtest.audit.line import place_of
@@ -14,6 +17,10 @@ from loadtest.audit.world import World
 HOLD, PAY = "/api/v1/concert/reservation", "/api/v1/payment"
 JOIN, TICKET = "/api/v1/token/create", "/api/v1/token"
 CHARGE = "/api/v1/users/charge/point"
+WALLET = re.compile(r"/api/v1/users/(\d+)/wallet")
+
+REFUSED = (402, 404, 409, 422)
+"""Refusals of what was asked, not of the moment or of the caller."""
 
 ENDED = ("CANCELLED", "EXPIRED", "REFUNDED")
 FOLLOWS = {
@@ -30,7 +37,8 @@ BETWEEN_GATEWAYS_MS = 2_000
 
 def checks(world: World, history: Sequence[Call]) -> Iterator[Check]:
     yield _nothing_lost(world, history)
-    yield _once_per_key(history)
+    yield _once_per_key(world, history)
+    yield _one_effect(world, history)
     yield _in_order_of_arrival(history)
     yield _own_places(history)
     yield _nobody_overtakes(history)
@@ -48,6 +56,11 @@ def _nothing_lost(world: World, history: Sequence[Call]) -> Check:
     for call in _lost_charges(world, promised):
         told = f"no charge left user {_body(call)['userId']} with {_body(call)['amount']}"
         check.offend(f"{call}, answered {call.status}: {told}")
+    balances = {(body["user"], body["balance_after"]) for _, _, body in world.documents["entries"]}
+    for call in promised:
+        shown = (_body(call).get("userId"), _body(call).get("amount"))
+        if call.method == "GET" and WALLET.fullmatch(call.path):
+            check.expect(shown in balances, f"{call}: no entry left user {shown[0]} with {shown[1]}")
     return check
 
 
@@ -77,11 +90,34 @@ def _lost(world: World, call: Call) -> Iterator[str]:
     elif call.path.startswith(PAY) and "reservationId" in told:
         yield from _lost_payment(world, told)
     elif (call.method, call.path) == ("POST", JOIN) and "uuid" in told:
-        place = place_of(told["uuid"])
-        if place and world.rooms.get(place[0], {"issued": 0})["issued"] < place[1]:
-            yield f"place {place} was never given out"
+        yield from _lost_place(world, told["uuid"])
+    elif _polled(call):
+        yield from _lost_visit(world, call)
     elif (call.method, call.path) == ("DELETE", TICKET):
         yield from _lost_leave(world, call.ticket or "")
+
+
+def _lost_place(world: World, ticket: str) -> Iterator[str]:
+    place = place_of(ticket)
+    if place is None:
+        return
+    if world.rooms.get(place[0], {"issued": 0})["issued"] < place[1]:
+        yield f"place {place} was never given out"
+    visit = world.sessions.get(place)
+    if visit is not None and visit["ticket"] not in ("", ticket):
+        yield f"place {place} was given to ticket {ticket}, and its visit is of {visit['ticket']}"
+
+
+def _lost_visit(world: World, call: Call) -> Iterator[str]:
+    """Who was told to come in has a visit. One that has ended, or that is over and not swept yet, was told so."""
+    place, state = place_of(call.ticket or ""), _told(call)["state"]
+    if place is None or state == "WAITING" or place[1] <= world.rooms.get(place[0], {"floor": 0})["floor"]:
+        return
+    visit = world.sessions.get(place)
+    if visit is None or visit["state"] == "lapsed" or (state == "INSIDE" and visit["round"] == 0):
+        yield f"ticket {call.ticket} was {state}, and its visit is {visit['state'] if visit else 'not there'}"
+    elif state == "ENDED" and visit["state"] == "open" and visit["until_ms"] > call.answered_ms + world.rules.grace_ms:
+        yield f"ticket {call.ticket} was ENDED, and its visit is open until {visit['until_ms']}"
 
 
 def _lost_reservation(world: World, told: Body) -> Iterator[str]:
@@ -91,10 +127,13 @@ def _lost_reservation(world: World, told: Body) -> Iterator[str]:
         return
     if found["status"] not in FOLLOWS.get(told["status"], (found["status"],)):
         yield f"{told['id']} was {told['status']} and is {found['status']}"
-    stored = (found["user"], found["schedule"], [seat for seat, *_ in found["seats"]], found["amount"])
-    said = (told["userId"], told["concertScheduleId"], told["seatIds"], told["amount"])
+    if told["status"] == "HELD" and found["refusal"] is not None:
+        yield f"{told['id']} was HELD and is filed as refused: {found['refusal']}"
+    seats = [seat for seat, *_ in found["seats"]]
+    stored = (found["user"], found["schedule"], seats, found["amount"], iso_utc(found["expires_ms"]))
+    said = (told["userId"], told["concertScheduleId"], told["seatIds"], told["amount"], told["expiresAt"])
     if stored != said:
-        yield f"{told['id']} was {said} and is {stored} (user, schedule, seats, amount)"
+        yield f"{told['id']} was {said} and is {stored} (user, schedule, seats, amount, expiry)"
 
 
 def _lost_payment(world: World, told: Body) -> Iterator[str]:
@@ -107,6 +146,9 @@ def _lost_payment(world: World, told: Body) -> Iterator[str]:
     outcome = attempts[int(number) - 1]["outcome"]
     if told["status"] != "PENDING" and told["status"] != str(outcome).upper():
         yield f"payment {told['id']} was {told['status']} and is {outcome or 'pending'}"
+    said = (told["reservationId"], told["userId"], told["amount"])
+    if found and said != (id_, found["user"], found["amount"]):
+        yield f"payment {told['id']} was {said} and is {(id_, found['user'], found['amount'])} (of, user, amount)"
     if found and told["status"] == "COMPLETED" and found["status"] not in FOLLOWS["CONFIRMED"]:
         yield f"payment {told['id']} was COMPLETED and {id_} is {found['status']}"
 
@@ -120,19 +162,56 @@ def _lost_leave(world: World, ticket: str) -> Iterator[str]:
         yield f"ticket {ticket} has left, and its visit is {visit['state'] if visit else 'not there'}"
 
 
-def _once_per_key(history: Sequence[Call]) -> Check:
-    check = Check("I9", "every sending of one key got the same answer")
+def _once_per_key(world: World, history: Sequence[Call]) -> Check:
+    check = Check("I9", "every sending of one key got the same answer, and no refusal after it")
     first: dict[tuple[Any, ...], Call] = {}
     for call in history:
-        if call.key is None or call.method == "GET" or not call.is_done:
+        if call.key is None or call.method == "GET" or not (call.is_done or call.status in REFUSED):
             continue
         check.count += 1
-        known = first.setdefault((call.user, call.method, call.path, call.key), call)
+        name = (call.user, call.method, call.path, call.key)
         who = f"key {call.key} of user {call.user} for {call.method} {call.path}"
+        if not call.is_done:
+            if (known := first.get(name)) and _is_taken_back(world, known, call):
+                check.offend(f"{who} was answered {known.status} and then {call.status} {_body(call).get('code')}")
+            continue
+        known = first.setdefault(name, call)
         if known.request != call.request:
             check.offend(f"{who} was done with the bodies {known.request} and {call.request}")
         elif (known.status, _kept(known)) != (call.status, _kept(call)):
             check.offend(f"{who} was answered {known.status} {_kept(known)} and {call.status} {_kept(call)}")
+    return check
+
+
+def _is_taken_back(world: World, known: Call, refused: Call) -> bool:
+    """True for a refusal of what had been answered when it was sent again. Another body is rightly refused; so is a key
+    that was answered with a payment which another key had made, once that was given back."""
+    is_again = (known.request, known.ticket) == (refused.request, refused.ticket)
+    code = _body(refused).get("code")
+    if not is_again or refused.sent_ms <= known.answered_ms or code == "REQUEST_IN_PROGRESS":
+        return False
+    paid = world.reservations.get(_body(known).get("reservationId", ""))
+    return code != "HOLD_EXPIRED" or paid is None or paid["status"] not in ("REFUNDING", "REFUNDED")
+
+
+def _one_effect(world: World, history: Sequence[Call]) -> Check:
+    """The id of an effect follows from user, route and key. So a second effect, made when the reply to the first was
+    lost, would have to have another id."""
+    check = Check("I9", "what a key did is there under the id that follows from the key")
+    charged = {body["op"]: body["balance_after"] for _, _, body in world.documents["entries"]}
+    for call in history:
+        if call.key is None or call.user is None or not call.is_done:
+            continue
+        told = _body(call)
+        if (call.method, call.path) == ("POST", HOLD) and "id" in told:
+            wanted = derived_id("r", call.user, "hold", call.key)
+            check.expect(told["id"] == wanted, f"{call}: key {call.key} made {told['id']}, not {wanted}")
+        elif (call.method, call.path) == ("PATCH", CHARGE) and "amount" in told:
+            op = f"charge:{derived_id('c', call.user, 'charge', call.key)}"
+            there = charged.get(op, "nothing")
+            check.expect(
+                there == told["amount"], f"{call}: key {call.key} left {told['amount']}; under {op} is {there}"
+            )
     return check
 
 
@@ -224,22 +303,31 @@ def _told(call: Call) -> Body:
 
 
 def _theirs(world: World, history: Sequence[Call]) -> Check:
-    """Wallet routes carry no identity yet. Static tickets bind nobody: there only what a body says counts."""
+    """Wallet routes carry no identity yet: what they answer is of the user who was asked for. Static tickets bind
+    nobody: there only what a body says counts."""
     check = Check("I12", "nobody was shown or given what is somebody else's")
     for call in history:
         if _polled(call):
             shown = _told(call).get("uuid")
             check.expect(shown == call.ticket, f"{call}: ticket {call.ticket} was shown the place of {shown}")
-        told = call.body or {}
+        told = _body(call)
+        asked = call.user if call.path == CHARGE else _wallet_asked(call)
+        if asked is not None and call.status == 200 and "userId" in told:
+            check.expect(told["userId"] == asked, f"{call}: the wallet of user {asked} was answered with {told}")
         if not (call.path.startswith((HOLD, PAY)) and 200 <= call.status < 300 and "userId" in told):
             continue
         check.count += 1
         if call.user is not None and call.user != told["userId"]:
             check.offend(f"{call}: user {call.user} was answered with {told['id']} of user {told['userId']}")
-        found = world.reservations.get(told.get("reservationId", told["id"]))
+        found = world.reservations.get(told["reservationId"] if "reservationId" in told else told["id"])
         if found is not None and found["ticket"] != call.ticket:
             check.offend(f"{call}: ticket {call.ticket} was answered with {told['id']} of ticket {found['ticket']}")
     return check
+
+
+def _wallet_asked(call: Call) -> int | None:
+    named = WALLET.fullmatch(call.path)
+    return int(named[1]) if named else None
 
 
 def _no_crash(history: Sequence[Call]) -> Check:

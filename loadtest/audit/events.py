@@ -19,6 +19,15 @@ OUTBOX_KEPT_MS = 23 * 60 * 60 * 1000
 """Published events stay in the outbox for a day."""
 
 ANSWERED = ("pay", "decline", "void", "refund")
+TOLD = {
+    "CONFIRMED": "ReservationConfirmed",
+    "CANCELLED": "ReservationCancelled",
+    "REFUNDED": "ReservationCancelled",
+    "EXPIRED": "ReservationExpired",
+}
+"""What tells of a reservation that is now in this status."""
+
+ENDS = frozenset(TOLD.values())
 
 
 def checks(world: World) -> Iterator[Check]:
@@ -58,18 +67,22 @@ class _Trace:
 
 
 def _changes_are_told(world: World) -> Check:
-    check = Check("I10", "confirmations and the wallet's answers have their event, published or waiting")
+    check = Check("I10", "ends of reservations, the wallet's answers and visits have their event, published or waiting")
     since_ms = world.began_ms - OUTBOX_KEPT_MS
     kept = {event.id for events in world.outboxes.values() for event in events}
-    confirmed = {
-        event.id.split("/")[1] for event in world.outboxes["reservation"] if event.type == "ReservationConfirmed"
-    }
+    ends = {(event.type, event.id.split("/")[1]) for event in world.outboxes["reservation"] if event.type in ENDS}
     for id_, body in world.reservations.items():
-        if body["status"] == "CONFIRMED" and body["updated_ms"] > since_ms:
-            check.expect(id_ in confirmed, f"{id_} is CONFIRMED and no event tells of it")
+        # A hold that was undone was never told of.
+        if body["status"] in TOLD and body["refusal"] is None and body["updated_ms"] > since_ms:
+            told = f"{id_} is {body['status']} and no event tells of it"
+            check.expect((TOLD[body["status"]], id_) in ends, told)
     for id_, _, body in world.documents["entries"]:
         if body["kind"] in ANSWERED and body["at_ms"] > since_ms:
             check.expect(f"entries/{id_}/1/0" in kept, f"entry {id_} is a {body['kind']} and no event tells of it")
+    for id_, version, body in world.documents["sessions"]:
+        if body["state"] != "lapsed" and body["at_ms"] > since_ms:
+            told = f"visit {id_} is {body['state']} since {body['at_ms']} and no event tells of it"
+            check.expect(f"sessions/{id_}/{version}/0" in kept, told)
     return check
 
 
@@ -92,10 +105,14 @@ def _marked_is_published(world: World, heard: Heard) -> Check:
     check = Check("I10", "every event marked as published, and too young to be trimmed, is in its stream")
     for service, events in world.outboxes.items():
         for event in events:
-            stream = heard.streams.get(event.topic)
-            if stream is None or stream.whole_from_ms is None or not event.published:
+            if not event.published:
                 continue
-            if event.stored_ms >= stream.whole_from_ms + MARGIN_MS:
+            stream = heard.streams.get(event.topic)
+            if stream is None:
+                check.expect(
+                    False, f"{event.id} of {service} is marked as published in {event.topic}, which is no topic"
+                )
+            elif stream.whole_from_ms is not None and event.stored_ms >= stream.whole_from_ms + MARGIN_MS:
                 told = f"{event.id} of {service} is marked as published and not in {event.topic}"
                 check.expect(event.id in stream.told, told)
     return check

@@ -18,6 +18,9 @@ from loadtest.audit.world import World
 REQUEST_MS = 5_000
 """A hold that was let in at the last moment of a visit may be filed this much later."""
 
+TICKET_VERSION = "8"
+"""Where a UUID has its version, a ticket of the line has this."""
+
 BINDINGS_KEPT_MS = 6 * 24 * 60 * 60 * 1000
 """Bindings of tickets to users are kept for seven days."""
 
@@ -28,7 +31,7 @@ def checks(world: World) -> Iterator[Check]:
     yield _capacity(world)
     yield _holders(world)
     if world.heard is not None:
-        yield _moves(world.heard)
+        yield _moves(world, world.heard)
 
 
 def place_of(ticket: str) -> tuple[int, int] | None:
@@ -41,12 +44,21 @@ def place_of(ticket: str) -> tuple[int, int] | None:
 
 
 def _order(world: World) -> Check:
-    check = Check("I11", "in every room floor ≤ settled ≤ watermark ≤ issued, and every settled place has its visit")
-    for room, body in world.rooms.items():
+    check = Check(
+        "I11", "in every room floor ≤ settled ≤ watermark ≤ issued; settled places have a visit, others an offer"
+    )
+    for document in world.documents["rooms"]:
+        room, body = document.body["id"], document.body
+        check.expect(document.id == str(room), f"room {document.id} says it is {room}")
         marks = [body[name] for name in ("floor", "settled", "watermark", "issued")]
         check.expect(
             marks[0] >= 0 and marks == sorted(marks), f"room {room}: floor, settled, watermark, issued {marks}"
         )
+        # A place up to the watermark without an offer would never lapse, and never be given to anybody else.
+        uptos = [upto for upto, _ in body["offers"]]
+        ends = [body["settled"], *uptos]
+        is_whole = ends == sorted(set(ends)) and ends[-1] == body["watermark"]
+        check.expect(is_whole, f"room {room}: offers up to {uptos} between {body['settled']} and {body['watermark']}")
         for sequence in range(body["floor"] + 1, body["settled"] + 1):
             check.expect(
                 (room, sequence) in world.sessions, f"room {room}: place {sequence} is settled without a visit"
@@ -112,9 +124,11 @@ def _holders(world: World) -> Check:
     check = Check("I11", "every hold was made by a visit that was open, in the schedule's room, by the ticket's user")
     users = {document.id: document.body["user"] for document in world.documents["tickets"]}
     for id_, body in world.reservations.items():
-        if body["room"] is None:  # a static ticket
-            continue
         check.count += 1
+        if body["room"] is None:
+            if place_of(body["ticket"]) and body["ticket"][14] == TICKET_VERSION:
+                check.offend(f"{id_}: made as by a static ticket, but {body['ticket']} is one of the line")
+            continue
         for told in _wrong_with(world, body, users.get(body["ticket"])):
             check.offend(f"{id_}: {told}")
     return check
@@ -130,21 +144,30 @@ def _wrong_with(world: World, body: Body, user: int | None) -> Iterator[str]:
         yield f"ticket {body['ticket']} is bound to user {user}, and the hold is user {body['user']}'s"
     if (room := world.rooms_of_schedules.get(body["schedule"])) != body["room"]:
         yield f"made in room {body['room']}, but schedule {body['schedule']} is sold in room {room}"
-    floor = world.rooms.get(body["room"], {"floor": 0})["floor"]
     visit = world.sessions.get(place)
-    if visit is None:
-        if body["sequence"] > floor:
-            yield f"there is no visit of {place}"
-    elif visit["state"] == "lapsed":
+    if visit is not None:
+        yield from _wrong_with_visit(world, body, visit)
+    elif body["sequence"] > world.rooms.get(body["room"], {"floor": 0})["floor"]:
+        yield f"there is no visit of {place}"
+
+
+def _wrong_with_visit(world: World, body: Body, visit: Body) -> Iterator[str]:
+    place = (body["room"], body["sequence"])
+    if visit["state"] == "lapsed":
         yield f"the visit of {place} has lapsed"
+    elif visit["ticket"] != body["ticket"]:
+        yield f"made by {body['ticket']}, but the visit of {place} is of {visit['ticket']}"
     elif body["created_ms"] > (visit["until_ms"] or 0) + world.rules.skew_ms + REQUEST_MS:
         yield f"made at {body['created_ms']}, after its visit's end at {visit['until_ms']}"
     elif visit["round"] == 0:
         yield f"the visit of {place} ended before it began"
+    elif visit["state"] == "ended" and body["created_ms"] > visit["at_ms"] + world.rules.skew_ms + world.rules.grace_ms:
+        # Everybody hears of it within a second, or when what keeps them from hearing is over.
+        yield f"made at {body['created_ms']}, long after its visit ended ({visit['reason']}) at {visit['at_ms']}"
 
 
-def _moves(heard: Heard) -> Check:
-    check = Check("I11", "no line ever moved back")
+def _moves(world: World, heard: Heard) -> Check:
+    check = Check("I11", "no line ever moved back, moved twice at once, or was told to be further than it is")
     moves: dict[int, list[tuple[int, int, int, int]]] = {}
     for raw in heard.streams[QUEUE_LINE].bodies:
         body = _line(raw)
@@ -155,8 +178,14 @@ def _moves(heard: Heard) -> Check:
         line.sort()
         for before, after in pairwise(line):
             is_forward = before[2] <= after[2] and before[3] <= after[3]
+            is_one_move = before[:2] < after[:2] or before == after  # the same one may be told twice
             told = f"room {room} went from {before} to {after} (fence, tick, watermark, issued)"
-            check.expect(is_forward, told)
+            check.expect(is_forward and is_one_move, told)
+        known = world.rooms.get(room, {"watermark": 0, "issued": 0})
+        is_there = line[-1][2] <= known["watermark"] and line[-1][3] <= known["issued"]
+        check.expect(
+            is_there, f"room {room} was told to be at {line[-1][2:]}, and is at {known['watermark']}, {known['issued']}"
+        )
     return check
 
 

@@ -83,8 +83,8 @@ def _ops(entries: list[Document]) -> Check:
         op = body["op"]
         if first.setdefault(op, id_) != id_:
             check.offend(f"{op} has the entries {first[op]} and {id_}")
-        if op.partition(":")[0] != CAUSES[body["kind"]]:
-            check.offend(f"entry {id_} is a {body['kind']} for {op}")
+        if op.partition(":")[0] != CAUSES[body["kind"]] or (body["kind"] == "open" and op != f"open:{body['user']}"):
+            check.offend(f"entry {id_} of user {body['user']} is a {body['kind']} for {op}")
     return check
 
 
@@ -151,10 +151,13 @@ def _refunded(written: dict[str, dict[str, Body]]) -> Check:
 
 
 def _settled(world: World, written: dict[str, dict[str, Body]]) -> Check:
-    check = Check("I5", "every outcome of an attempt is one that the wallet wrote")
+    check = Check("I5", "every outcome of an attempt is one that the wallet wrote, and only the last may have none yet")
     for id_, body in world.reservations.items():
         for attempt in body["attempts"]:
             if attempt["outcome"] is None:
+                is_running = body["status"] in ("PAYING", "CANCELLING") and attempt is body["attempts"][-1]
+                told = f"attempt {attempt['n']} of {id_} has no outcome, and {id_} is {body['status']}"
+                check.expect(is_running, told)
                 continue
             entry = written.get(id_, {}).get(f"pay:{id_}:{attempt['n']}")
             kind = entry["kind"] if entry else None

@@ -28,8 +28,10 @@ def _sold_once(world: World) -> Check:
     owner: dict[tuple[int, int], str] = {}
     for id_, body in world.reservations.items():
         for seat, *_ in body["seats"] if body["status"] == "CONFIRMED" else ():
-            first = owner.setdefault((body["schedule"], seat), id_)
-            check.expect(first == id_, f"seat {seat} of schedule {body['schedule']} is confirmed for {first} and {id_}")
+            place = (body["schedule"], seat)
+            told = f"seat {seat} of schedule {body['schedule']} is confirmed for {owner.get(place)} and {id_}"
+            check.expect(place not in owner, told)  # not twice in one reservation either
+            owner[place] = id_
     return check
 
 
@@ -38,8 +40,8 @@ def _owners(world: World) -> Check:
     for seat in world.seats.values():
         check.count += 1
         if seat.state == "free":
-            if seat.owner is not None or seat.until_ms is not None:
-                check.offend(f"{seat} is free and names {seat.owner} until {seat.until_ms}")
+            if (seat.owner, seat.user, seat.until_ms) != (None, None, None):
+                check.offend(f"{seat} is free and names {seat.owner} of user {seat.user} until {seat.until_ms}")
         elif seat.owner is None:
             check.offend(f"{seat} is {seat.state} and names no owner")
         else:
@@ -53,12 +55,14 @@ def _owner(world: World, check: Check, seat: Seat, body: Body | None) -> None:
     if seat.state == "held":
         if seat.until_ms is None:
             check.offend(f"{seat} is held by {seat.owner} without an end")
-        elif body is not None and body["status"] in ("PAYING", "CONFIRMED") and _n_of(body, seat.seat) == seat.n:
-            check.offend(f"{seat} would lapse at {seat.until_ms}, but {seat.owner} is {body['status']}")
+        elif body is not None and _n_of(body, seat) == seat.n:
+            _lapses_in_time(check, seat, body)
         return
+    if seat.until_ms is not None:
+        check.offend(f"{seat} is {seat.state} for {seat.owner} and would lapse at {seat.until_ms}")
     if body is None:
         check.offend(f"{seat} is {seat.state} for {seat.owner}, which is not there")
-    elif (n := _n_of(body, seat.seat)) != seat.n:
+    elif (n := _n_of(body, seat)) != seat.n:
         check.offend(f"{seat} is {seat.state} for {seat.owner}, which has it with n={n}")
     elif body["status"] in OWED.get((seat.state, body["owes"]), ()):
         check.offend(
@@ -69,11 +73,23 @@ def _owner(world: World, check: Check, seat: Seat, body: Body | None) -> None:
         check.offend(f"{seat} is {seat.state} for {seat.owner}, which is {body['status']}, owes={body['owes']}")
 
 
+def _lapses_in_time(check: Check, seat: Seat, body: Body) -> None:
+    """A held seat may lapse after its reservation has expired, and then is nobody's; never before."""
+    if body["status"] in ("PAYING", "CONFIRMED"):
+        check.offend(f"{seat} would lapse at {seat.until_ms}, but {seat.owner} is {body['status']}")
+    elif body["status"] == "HELD" and (seat.until_ms or 0) < body["expires_ms"]:
+        check.offend(f"{seat} lapses at {seat.until_ms}, before {seat.owner} expires at {body['expires_ms']}")
+
+
 def _all_or_none(world: World) -> Check:
     check = Check("I7", "a reservation has all of its seats, or none once it is dead")
     for id_, body in world.reservations.items():
         states = _wanted_states(world, body)
         check.count += 1
+        if body["id"] != id_:
+            check.offend(f"reservation {id_} says it is {body['id']}")
+        if not body["seats"]:
+            check.offend(f"{id_} is {body['status']} and has no seats")
         for seat_id, block, n in body["seats"]:
             seat = world.seats.get((body["schedule"], seat_id))
             is_its = seat is not None and (seat.owner, seat.n, seat.block) == (id_, n, block)
@@ -128,5 +144,8 @@ def _cap(world: World) -> Check:
     return check
 
 
-def _n_of(body: Body, wanted: int) -> int | None:
-    return next((n for seat, _, n in body["seats"] if seat == wanted), None)
+def _n_of(body: Body, wanted: Seat) -> int | None:
+    """The `n` with which a reservation has this seat; None when it has not."""
+    if body["schedule"] != wanted.schedule:
+        return None
+    return next((n for seat, block, n in body["seats"] if (seat, block) == (wanted.seat, wanted.block)), None)

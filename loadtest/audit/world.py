@@ -14,6 +14,7 @@ looked at again (`looking.py`).
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,6 +65,15 @@ class World:
             for document in self.documents["blocks"]
             for row in document.body["seats"]
         }
+
+    @cached_property
+    def taken(self) -> dict[int, tuple[int, int]]:
+        """Of each schedule how many seats somebody has, and how often any of its seats changed its owner."""
+        found: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        for seat in self.seats.values():
+            taken, moves = found[seat.schedule]
+            found[seat.schedule] = (taken + (seat.state != "free"), moves + seat.n)
+        return found
 
     @cached_property
     def prices(self) -> dict[int, dict[int, int]]:

@@ -53,6 +53,14 @@ def test_a_history_is_checked_when_it_is_given(ground: Ground) -> None:
     assert "what was acknowledged is there" in done.stdout
 
 
+def test_a_history_without_a_call_is_none(ground: Ground) -> None:
+    path = ground.folder / "history.jsonl"
+    path.write_bytes(b"")
+    done = audit(ground.folder.parent, "--history", str(path))
+    assert done.returncode == OK
+    assert "not checked: I6 I9 I11 I12 I15: what clients saw: no history with a call" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [

@@ -1,16 +1,15 @@
 """Each claim of the auditor, against a store that was damaged by hand: it names the damage."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import pytest
 
 from libs.common.events.topics import QUEUE_LINE, RESERVATION_OUTCOMES, RESERVATION_PAYMENTS, WALLET_PAYMENTS
 from loadtest.audit.doors.ports import Document, Letter, Share
 from loadtest.audit.doors.sqlite import SqliteDoor
+from tests.audit.damage import Body, block, entry, reservation, row
 from tests.audit.scene import COLLECTIONS, Audit, Ground
 
-Body = dict[str, Any]
 MINUTES_MS = 60_000
 
 
@@ -21,30 +20,6 @@ def test_a_sale_that_went_well_is_clean_and_every_claim_was_checked_on_something
     assert audit.under_way == []
     unseen = {claim for claim, count in audit.counts.items() if count == 0}
     assert unseen == {"no event of ours is among the dead letters"}
-
-
-def row(body: Body, seat: int) -> list[Any]:
-    """A seat of a block: `[seat, n, state, owner, user, until_ms]`."""
-    found: list[Any] = next(each for each in body["seats"] if each[0] == seat)
-    return found
-
-
-def block(ground: Ground, change: Callable[[Body], object], schedule: int = 1) -> None:
-    ground.edit("blocks", f"{schedule}:0", change)
-
-
-def reservation(ground: Ground, name: str, **fields: Any) -> str:
-    """Overwrite fields of a reservation; its id."""
-    id_ = ground.kept.reservations[name]
-    ground.edit("reservations", id_, lambda body: body.update(fields))
-    return id_
-
-
-def entry(ground: Ground, user: int, place: int, **fields: Any) -> str:
-    """Overwrite fields of the entry at a place of a user's ledger (-1: the last); its id."""
-    seq = ground.entries(user)[place]["seq"]
-    ground.edit("entries", f"{user}:{seq}", lambda body: body.update(fields))
-    return f"{user}:{seq}"
 
 
 def test_i1_a_seat_that_was_sold_twice(ground: Ground) -> None:

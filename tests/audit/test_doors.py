@@ -27,6 +27,7 @@ from libs.common.testing.eventually import eventually
 from libs.common.testing.kafka_broker import kafka_url
 from libs.common.testing.redis_server import served
 from loadtest.audit.doors.kafka import KafkaDoor
+from loadtest.audit.doors.mongo import COLLECTIONS as MONGO_COLLECTIONS
 from loadtest.audit.doors.mongo import MongoDoor
 from loadtest.audit.doors.ports import CannotRead
 from loadtest.audit.doors.redis_streams import RedisDoor
@@ -135,6 +136,21 @@ def test_redis_is_asked_nothing_that_changes_anything(redis_url: str) -> None:
     assert {share.unfinished_count for share in heard.shares if share.oldest_ms} == {1}
 
 
+@pytest.mark.redis
+def test_a_redis_stream_without_entries_tells_from_when_on_nothing_was_trimmed(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        key = f"stagedoor:topic:{WALLET_PAYMENTS}"
+        last_ms = int(client.time()[0]) * 1000 + 60_000  # after the server's start
+        client.xadd(key, {"ce_id": "one", "data": "{}"}, id=f"{last_ms}-0")
+        client.xtrim(key, maxlen=0, approximate=False)
+        now_ms = int(client.time()[0]) * 1000
+    heard = RedisDoor(redis_url).hear(frozenset())
+    assert heard.streams[WALLET_PAYMENTS].whole_from_ms == last_ms
+    never_there = heard.streams[RESERVATION_PAYMENTS].whole_from_ms
+    assert never_there is not None
+    assert never_there <= now_ms + 1000  # the server's start
+
+
 def test_a_redis_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CannotRead, match="the broker's Redis"):
         RedisDoor(f"unix://{tmp_path}/redis.sock").hear(frozenset())
@@ -184,6 +200,11 @@ def _lay_down(ground: Ground, service: str, database: Database[Any]) -> None:
     database["outbox_published"].insert_many(
         [{"_id": row[0], "topic": row[1], "type": row[3], "stored_ms": row[8]} for row in ground.kept.outbox[service]]
     )
+
+
+def test_every_collection_of_the_services_is_asked_for_events_that_wait() -> None:
+    declared = {service: {each.name for each in every} for service, every in COLLECTIONS.items()}
+    assert {service: set(names) for service, names in MONGO_COLLECTIONS.items()} == declared
 
 
 @pytest.mark.mongo

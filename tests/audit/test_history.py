@@ -77,6 +77,57 @@ def test_i6_a_charge_that_was_lost_and_left_as_much_as_one_that_was_not(ground: 
     assert ground.audit().names("I6", claim)
 
 
+def test_i6_a_hold_that_is_filed_as_refused(ground: Ground) -> None:
+    id_ = ground.kept.reservations["cancelled"]
+    ground.edit("reservations", id_, lambda body: body.update(refusal=["TOO_MANY_SEATS"]))
+    ground.with_history()
+    assert ground.audit().names("I6", f"{id_} was HELD and is filed as refused", "TOO_MANY_SEATS")
+
+
+def test_i6_a_hold_that_is_shorter_than_was_said(ground: Ground) -> None:
+    ground.with_history((call("POST", "/reservation", 201), answer(expiresAt="2030-01-01T00:00:00.000Z")))
+    assert ground.audit().names("I6", ground.kept.reservations["expired"], "2030-01-01T00:00:00.000Z")
+
+
+def test_i6_a_payment_of_another_amount(ground: Ground) -> None:
+    ground.with_history((call("POST", "/payment", 200, user=1), answer(amount=1)))
+    id_ = ground.kept.reservations["bought"]
+    assert ground.audit().names("I6", f"payment {id_}-1 was ('{id_}', 1, 1)")
+
+
+def test_i6_a_balance_that_never_was(ground: Ground) -> None:
+    known = next(found for found in ground.calls() if call("PATCH", "/charge/point", 200, user=8)(found))
+    shown = {**known, "method": "GET", "path": "/api/v1/users/8/wallet", "user": None, "key": None, "request": None}
+    ground.with_lines([shown])
+    assert ground.audit().offences == []
+    ground.delete("entries", "8:1")
+    assert ground.audit().names("I6", "GET /api/v1/users/8/wallet", "no entry left user 8 with 100000")
+
+
+def test_i6_somebody_who_was_told_to_come_in_and_has_no_visit(ground: Ground) -> None:
+    for change in (lambda body: body.update(round=0), lambda body: body.update(state="lapsed")):
+        ground.edit("sessions", "1:1", change)
+        ground.with_history()
+        assert ground.audit().names("I6", "GET /api/v1/token", "was INSIDE, and its visit is")
+
+
+def test_i6_somebody_who_was_told_that_it_is_over_and_it_was_not(ground: Ground) -> None:
+    def told(found: Line) -> None:
+        found["body"]["waitingQueueWithPositionResult"]["state"] = "ENDED"
+
+    ground.with_history((call("GET", "/token", 200), told))
+    assert ground.audit().offences == []
+    ground.edit("sessions", "1:1", lambda body: body.update(state="open", until_ms=ground.now_ms + 300_000))
+    assert ground.audit().names("I6", "GET /api/v1/token", "was ENDED, and its visit is open")
+
+
+def test_i6_a_place_that_another_ticket_visits(ground: Ground) -> None:
+    other = "10001000-0000-8001-8000-000000000000"
+    ground.edit("sessions", "1:1", lambda body: body.update(ticket=other))
+    ground.with_history()
+    assert ground.audit().names("I6", "POST /api/v1/token/create", f"its visit is of {other}")
+
+
 def test_i6_a_place_in_line_that_was_lost(ground: Ground) -> None:
     ground.edit("rooms", "1", lambda body: body.update(issued=2, watermark=2, settled=2))
     ground.with_history()
@@ -97,6 +148,39 @@ def test_i9_one_key_with_two_answers(ground: Ground) -> None:
 def test_i9_one_key_that_did_two_things(ground: Ground) -> None:
     ground.with_history((call("POST", "/payment", 200, skip=1, key="pay"), line(request="another")))
     assert ground.audit().names("I9", "key pay of user 20", "another")
+
+
+def test_i9_a_key_that_was_refused_after_it_was_answered(ground: Ground) -> None:
+    picks = call("POST", "/reservation", 201, key="hold")
+    known = next(found for found in ground.calls() if picks(found))
+    sent_ms = known["answered_ms"] + 1
+    again = {**known, "status": 409, "body": {"code": "SEAT_TAKEN"}, "sent_ms": sent_ms, "answered_ms": sent_ms + 1}
+    claim = ("key hold of user 1", "answered 201 and then 409 SEAT_TAKEN")
+    ground.with_lines([known, again])
+    assert ground.audit().names("I9", *claim)
+    for rightly in ({"body": {"code": "REQUEST_IN_PROGRESS"}}, {"request": "other"}, {"sent_ms": known["sent_ms"]}):
+        ground.with_lines([known, {**again, **rightly}])
+        assert ground.audit().offences == []
+
+
+def test_i9_a_payment_that_was_answered_and_then_expired(ground: Ground) -> None:
+    picks = call("POST", "/payment", 200, user=2)
+    known = {**next(found for found in ground.calls() if picks(found)), "key": "pay"}
+    sent_ms = known["answered_ms"] + 1
+    again = {**known, "status": 409, "body": {"code": "HOLD_EXPIRED"}, "sent_ms": sent_ms, "answered_ms": sent_ms + 1}
+    ground.with_lines([known, again])
+    assert ground.audit().offences == []
+    reservation_id = ground.kept.reservations["refunded"]
+    ground.edit("reservations", reservation_id, lambda body: body.update(status="CONFIRMED"))
+    assert ground.audit().names("I9", "answered 200 and then 409 HOLD_EXPIRED")
+
+
+def test_i9_a_second_effect_of_one_key(ground: Ground) -> None:
+    ground.with_history((call("POST", "/reservation", 201, key="hold"), line(key="other")))
+    assert ground.audit().names("I9", "key other made", ground.kept.reservations["bought"])
+    ground.edit("entries", "8:1", lambda body: body.update(op="charge:c-second"))
+    ground.with_history()
+    assert ground.audit().names("I9", "key start left 100000; under charge:c-", "is nothing")
 
 
 def test_i11_a_place_behind_somebody_who_came_later(ground: Ground) -> None:
@@ -155,6 +239,14 @@ def test_i11_somebody_who_waits_behind_those_who_came_later(ground: Ground) -> N
 def test_i12_an_answer_about_somebody_elses_ticket(ground: Ground) -> None:
     ground.with_history((call("POST", "/payment", 200, user=1), answer(userId=2)))
     assert ground.audit().names("I12", "user 1 was answered with", "of user 2")
+
+
+def test_i12_a_wallet_of_somebody_else(ground: Ground) -> None:
+    ground.with_history((call("PATCH", "/charge/point", 200, user=8), answer(userId=7)))
+    assert ground.audit().names("I12", "wallet of user 8 was answered with", "'userId': 7")
+    known = next(found for found in ground.calls() if call("PATCH", "/charge/point", 200, user=8)(found))
+    ground.with_lines([{**known, "method": "GET", "path": "/api/v1/users/7/wallet", "user": None, "key": None}])
+    assert ground.audit().names("I12", "wallet of user 7 was answered with", "'userId': 8")
 
 
 def test_i12_a_reservation_shown_to_another_ticket(ground: Ground) -> None:

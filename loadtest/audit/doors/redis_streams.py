@@ -51,12 +51,19 @@ def _stream(client: Any, topic: str, *, with_bodies: bool) -> Stream:
             stream.bodies.append(fields.get(b"data", b""))
     # Asked after reading: what was trimmed meanwhile then counts as trimmed. What came before the server's last start
     # may be lost with the last second of its file, which costs time and no facts.
-    first = client.xrange(stream_key(topic), count=1)
-    if first:
-        server = client.info("server")
-        started_ms = int(server["server_time_usec"]) // 1000 - int(server["uptime_in_seconds"]) * 1000
-        stream.whole_from_ms = max(_ms(first[0][0].decode()), started_ms)
+    server = client.info("server")
+    started_ms = int(server["server_time_usec"]) // 1000 - int(server["uptime_in_seconds"]) * 1000
+    stream.whole_from_ms = max(_whole_from_ms(client, stream_key(topic)), started_ms)
     return stream
+
+
+def _whole_from_ms(client: Any, key: str) -> int:
+    """The time of the oldest entry that is there; of a stream that is empty that of the last one that ever was, and of
+    one that never was 0."""
+    first = client.xrange(key, count=1)
+    if first:
+        return _ms(first[0][0].decode())
+    return _ms(client.xinfo_stream(key)["last-generated-id"].decode()) if client.exists(key) else 0
 
 
 def _groups(client: Any, topic: str) -> dict[str, str]:
