@@ -71,12 +71,14 @@ class GaveUp(Exception):
 @dataclass
 class Client:
     """Goes to the gateways in turn; a person with a ticket of their own stays with one, as a browser's connection
-    does. `seen` has every call, `history` every answer."""
+    does. `seen` has every call, `history` every answer. `prefix` tells its keys from those of a crowd that came before
+    it: a system that lives on would give that one's answers again."""
 
     urls: Sequence[str]
     token: str
     chance: random.Random
     session: aiohttp.ClientSession
+    prefix: str = ""
     seen: list[Seen] = field(default_factory=list)
     history: History = field(default_factory=History)
 
@@ -91,7 +93,7 @@ class Client:
         method, path = request
         headers = {"Content-Type": "application/json", TICKET: ticket or self.token}
         if key:
-            headers["Idempotency-Key"] = key
+            headers["Idempotency-Key"] = f"{self.prefix}{key}"
         url = self._gateway(ticket)
         sent_s, sent_ms = time.monotonic(), _now_ms()
         if key:

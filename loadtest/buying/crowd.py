@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Set
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -26,7 +26,7 @@ LINE_MAX_S = 120.0
 """For a place in line: longer than a visit and a claim of those before, with a fault on top."""
 
 AT_ONCE_MAX = 400
-RIVAL_SCHEDULES = 5
+RIVAL_SCHEDULES, RIVAL_SEATS = 5, 2
 RIVALS_PER_SCHEDULE = 150
 """Visits until the rivals go on to their next schedule; by then many of its seats are sold."""
 
@@ -51,7 +51,7 @@ class Visit:
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What is on sale and who is there. Users 1 to `users` have points; schedules 1 to `schedules` have `seats` each,
-    the last few of them are the rivals'."""
+    the last few of them are the rivals'. `taken` are those (schedule, seat) that others have bought before."""
 
     users: int
     schedules: int
@@ -60,6 +60,7 @@ class Scene:
     rivals: int = 4
     walkers_per_s: float = 3.0
     line_max: int = 30
+    taken: Set[tuple[int, int]] = frozenset()
 
 
 @dataclass
@@ -214,7 +215,8 @@ class Crowd:
     def _own_places(self) -> Iterator[tuple[int, int]]:
         for schedule in range(1, self.scene.schedules - RIVAL_SCHEDULES + 1):
             for seat in range(1, self.scene.seats + 1):
-                yield schedule, seat
+                if (schedule, seat) not in self.scene.taken:
+                    yield schedule, seat
 
     def _user(self, number: int) -> int:
         return number % self.scene.users + 1

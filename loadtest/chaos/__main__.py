@@ -4,7 +4,6 @@ Exit code 0: all that ran held. 1: a bound was broken. 2: a setting names nothin
 """
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ from loadtest.chaos.report.kept import keep, kept
 from loadtest.chaos.report.page import page
 from loadtest.chaos.report.tables import results, told
 from loadtest.chaos.running import BROKEN, run
-from loadtest.chaos.target import skipped
+from loadtest.chaos.target import backends, check_settings, skipped
 
 BROKEN_CODE, SETTING_CODE = 1, 2
 
@@ -36,12 +35,15 @@ def run_command(
     """Make experiments, one after the other, and print what each is judged by."""
     logging.getLogger("chaostoolkit").setLevel(logging.CRITICAL)  # what it says is told with each run
     console = Console(width=None if sys.stdout.isatty() else 160)
+    check_settings()
+    wanted = chosen(experiment)
+    kept(folder)  # what cannot be read is told now, and not after all runs
     broken = 0
-    for each in chosen(experiment):
+    for each in wanted:
         for seed in range(first, first + (seeds or len(each.terms.variants))):
             made = run(each, seed)
-            keep(made, folder)
             console.print(told(made))
+            keep(made, folder)
             broken += made.result == BROKEN
     write_page(folder)
     raise typer.Exit(BROKEN_CODE if broken else 0)
@@ -50,9 +52,9 @@ def run_command(
 @app.command("list")
 def list_command() -> None:
     """Name every experiment, and why it would be skipped here."""
-    backends = os.environ.get("BACKENDS") or "embedded"
+    on = backends()
     for each in all_experiments():
-        why = skipped(each, backends)
+        why = skipped(each, on)
         print(f"{each.terms.fault:4} {each.name:34} {each.content['title']}{f'  [skipped: {why}]' if why else ''}")
 
 

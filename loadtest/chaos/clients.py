@@ -1,4 +1,5 @@
 """Clients that are the fault: those who take their time, those who all come at once, those with tickets not their own.
+And those that a fault needs, because the crowd does not go there.
 
 The first two run in a process of their own, so that what they cost does not slow down the crowd that is measured.
 """
@@ -11,8 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import count, pairwise
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import aiohttp
 
@@ -36,6 +39,10 @@ HEAD = (
     b"POST /api/v1/payment HTTP/1.1\r\nHost: %(host)b\r\n"
     b"X-Waiting-Token: %(token)b\r\nContent-Type: application/json\r\n"
 )
+SHOP_PAUSE_S = 0.1
+SHOPPERS = count(950_001)
+"""Nobody else is one of them."""
+
 KINDS: dict[str, tuple[bytes, bytes]] = {
     "idle": (b"", b""),
     "dripping head": (HEAD, b"X-A: b\r\n"),
@@ -82,6 +89,19 @@ def refused(kind: str, count: int, seed: int = 0) -> dict[str, Any]:
     if told["wrong"] or told["sent"] != told["refused"]:
         raise ConfigError(f"{kind} tickets: {told['refused']} of {told['sent']} refused; {told['wrong']}")
     return told
+
+
+def shop(seconds: float) -> dict[str, int]:
+    """Somebody charges one point after the other and somebody looks at what is on sale, for so many seconds: of the
+    crowd nobody needs the wallet's wire, nor, but for schedules that are new to it, the catalog's.
+
+    A charge is sent under one key until it is answered. Returns how many were, and how often the sale was seen. Raises
+    ConfigError when a balance is another than the charges make."""
+    amounts, seen = asyncio.run(_shopping(gateways()[0], seconds))
+    wrong = [(before, after) for before, after in pairwise(amounts) if after != before + 1]
+    if wrong:
+        raise ConfigError(f"a charge of one point made {wrong[0][0]} points {wrong[0][1]}")
+    return {"charged": len(amounts), "looked": seen}
 
 
 def _elsewhere(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -156,3 +176,46 @@ async def _all_at_once(url: str, per_s: float, seconds: float) -> dict[str, Any]
             await asyncio.sleep(max(0.0, began_s + number / per_s - time.monotonic()))
             group.create_task(join(session))
     return {"answers": dict(answers)}
+
+
+async def _shopping(url: str, seconds: float) -> tuple[list[int], int]:
+    """The balance after each charge, and how often the sale was seen."""
+    amounts: list[int] = []
+    seen = 0
+    timeout, headers = aiohttp.ClientTimeout(total=CALL_S), {"X-Waiting-Token": token()}
+
+    async def charge(session: aiohttp.ClientSession, user: int) -> None:
+        path, body = "/users/charge/point", {"userId": user, "point": 1}
+        key = uuid4().hex
+        while True:
+            named = {"Idempotency-Key": key}
+            wallet = await _told(session, "PATCH", f"{url}/api/v1{path}", json=body, headers=named)
+            if wallet is not None:
+                amounts.append(wallet["amount"])
+                key = uuid4().hex
+            await asyncio.sleep(SHOP_PAUSE_S)
+
+    async def look(session: aiohttp.ClientSession) -> None:
+        nonlocal seen
+        while True:
+            seen += await _told(session, "GET", f"{url}/api/v1/concert/1/available-schedules") is not None
+            await asyncio.sleep(SHOP_PAUSE_S)
+
+    with contextlib.suppress(TimeoutError):
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            asyncio.timeout(seconds),
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(charge(session, next(SHOPPERS)))
+            group.create_task(look(session))
+    return amounts, seen
+
+
+async def _told(session: aiohttp.ClientSession, method: str, url: str, **more: Any) -> Any:
+    """The JSON of a good answer; None for any other, or none."""
+    try:
+        async with session.request(method, url, **more) as reply:
+            return await reply.json() if reply.ok else None
+    except (aiohttp.ClientError, TimeoutError):
+        return None

@@ -6,6 +6,7 @@ seed, what it is judged by) stands in its extension, as `Terms`.
 """
 
 import importlib
+import json
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ USUAL_STEADY_STATE = Path(__file__).with_name("steady_state.yaml")
 STEADY_STATE = "steady-state-hypothesis"
 EXTENSION = "stagedoor"
 ACTIONS = "loadtest.chaos.actions."
+SUFFIXES = (".yaml", ".yml")
 WIRED = frozenset({"toxics", "clock", "partition"})
 """Modules of actions that need the proxy on every wire, or a clock of its own for every process."""
 
@@ -41,7 +43,7 @@ class Terms(BaseModel):
     name: Literal["stagedoor"]
     fault: str = Field(pattern=r"^F\d{1,2}$", description="the row of the fault matrix")
     expected: str = Field(min_length=10, description="what is promised and looked at, in a sentence")
-    backends: tuple[Literal["embedded", "native"], ...] = ("embedded",)
+    backends: tuple[Literal["embedded", "native"], ...] = Field(("embedded",), min_length=1)
     environment: dict[str, str] = Field({}, description="settings of the system, beside the usual ones")
     variants: tuple[Values, ...] = Field(({},), min_length=1, description="values, taken in turn, seed by seed")
     shuffled: dict[str, list[str]] = Field({}, description="name: a list; name_1, name_2 … in an order of the seed")
@@ -111,20 +113,54 @@ class Experiment:
 
 def read(path: Path) -> Experiment:
     """Raises ConfigError, naming the file and what is wrong with it."""
+    content = _parsed(path)
     try:
-        content = yaml.safe_load(path.read_text())
         content[STEADY_STATE] = content.get(STEADY_STATE) or _usual_steady_state()
-        extensions: Mapping[str, Any] = {each["name"]: each for each in content["extensions"]}
+        extensions: Mapping[str, Any] = {each["name"]: each for each in content.get("extensions") or ()}
+        if EXTENSION not in extensions:
+            raise ConfigError(f"{path.name}: extensions: none is called {EXTENSION}, which says what a run needs")
         found = Experiment(path, content, Terms.model_validate(extensions[EXTENSION]))
         ensure_experiment_is_valid(found.prepared(found.draw(0)))
+        for wrong in _unsound(found):
+            raise ConfigError(f"{path.name}: {wrong}")
     except ChaosException as wrong:
         raise ConfigError(f"{path.name}: {wrong}") from None
     except ValidationError as wrong:
         first = wrong.errors()[0]
         raise ConfigError(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as wrong:
+    except (KeyError, TypeError, AttributeError) as wrong:
         raise ConfigError(f"{path.name}: not an experiment with an extension {EXTENSION}: {wrong!r}") from None
     return found
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as wrong:
+        raise ConfigError(f"EXPERIMENT: {path} cannot be read: {wrong.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as wrong:
+        raise ConfigError(f"{path.name}: not YAML: {' '.join(str(wrong).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path.name}: not an experiment: it has no title, no method and no extension {EXTENSION}")
+    return content
+
+
+def _unsound(experiment: Experiment) -> Iterator[str]:
+    """What Chaos Toolkit takes, and a run would judge wrongly, or stumble over once its system is up."""
+    content, terms = experiment.content, experiment.terms
+    names = [step["name"] for step in content["method"] if "name" in step]
+    for name in {name for name in names if names.count(name) > 1}:
+        yield f"method: two steps are called {name!r}, and cannot be told apart"
+    actions = {step["name"] for step in content["method"] if step.get("type") == "action"}
+    for name in sorted(set(terms.recovers_after) - actions):
+        yield f"recovers_after: no action of the method is called {name!r}"
+    if not content.get("rollbacks"):
+        yield "rollbacks: there has to be at least one action, which brings everything back"
+    used = set(re.findall(r"\$\{(\w+)\}", json.dumps([*experiment.activities])))
+    for variant in range(len(terms.variants)):
+        given = experiment.prepared(experiment.draw(variant))["configuration"]
+        for name in sorted(used - set(given)):
+            yield f"${{{name}}}: variant {variant + 1} of {len(terms.variants)} gives it no value, nor does the seed"
 
 
 @cache
@@ -145,11 +181,17 @@ def chosen(wanted: str) -> list[Experiment]:
     Raises ConfigError.
     """
     words = [re.sub(r"^F0(\d)$", r"F\1", word.strip()) for word in wanted.split(",") if word.strip()]
-    named = [read(Path(word)) for word in words if word.endswith(".yaml")]
-    words = [word for word in words if not word.endswith(".yaml")]
+    named = [read(_path(word)) for word in words if word.endswith(SUFFIXES)]
+    words = [word for word in words if not word.endswith(SUFFIXES)]
     known = all_experiments()
     found = named + [each for each in known if not (words or named) or {each.name, each.terms.fault} & set(words)]
     strange = [word for word in words if not any(word in (each.name, each.terms.fault) for each in known)]
     if strange:
         raise ConfigError(f"EXPERIMENT: there is no {', '.join(strange)}; make chaos LIST=1 names all")
     return found
+
+
+def _path(word: str) -> Path:
+    """One of `experiments/` may go by the name of its file alone."""
+    path, known = Path(word), FOLDER / word
+    return known if not path.exists() and path.name == word and known.exists() else path

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import aiohttp
 
@@ -59,7 +60,8 @@ class Load:
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            client = Client(self.urls, self.token, random.Random(self.seed), session)  # noqa: S311 (a load, no secret)
+            chance = random.Random(self.seed)  # noqa: S311 (a load, no secret)
+            client = Client(self.urls, self.token, chance, session, prefix=f"{uuid4().hex[:8]}-")
             self.crowd = Crowd(client, self.scene, random.Random(self.seed + 1))  # noqa: S311 (the same)
             self._is_there.set()
             await self.crowd.run(self._until)

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from chaoslib.exceptions import ChaosException
 from chaoslib.experiment import run_experiment
@@ -31,7 +32,7 @@ from loadtest.chaos.load import Load
 from loadtest.chaos.probes import NotSteady, audit, gateways
 from loadtest.chaos.resources import Used, grown, used
 from loadtest.chaos.settling import settled_s
-from loadtest.chaos.target import Target, fresh, named, skipped
+from loadtest.chaos.target import Target, backends, fresh, named, pay_deadline_s, skipped
 from loadtest.chaos.verdict import Judged
 
 WARM_UP_S = 5.0
@@ -43,7 +44,6 @@ WATCH_MORE_S = 3.0
 REST_S, REST_PAUSE_S = 80.0, 0.5
 """A service ends an idle connection of another one after 75 s."""
 
-PAY_DEADLINE_USUAL_S = "30"
 ALWAYS_TAKE_BACK = {"runtime": {"rollbacks": {"strategy": "always"}}}
 """By default the library leaves a fault as it is when the steady state was not met."""
 
@@ -55,7 +55,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of a run, as the report takes it; all of it goes into JSON. Seconds count from the crowd's arrival."""
+    """What came of a run, as the report takes it; all of it goes into JSON. Seconds count from the crowd's arrival.
+    `target` is the host that TARGET named; empty: a system of its own."""
 
     experiment: str
     fault: str
@@ -67,6 +68,7 @@ class Run:
     result: str
     why: str = ""
     copies: int = 1
+    target: str = ""
     judged: list[dict[str, Any]] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
     people: dict[str, Any] = field(default_factory=dict)
@@ -79,12 +81,13 @@ class Run:
     @property
     def name(self) -> str:
         copies = f"-{self.copies}-copies" if self.copies > 1 else ""
-        return f"{self.experiment}-{self.backends}{copies}-{self.seed}"
+        where = f"-at-{self.target.replace(':', '_')}" if self.target else ""
+        return f"{self.experiment}-{self.backends}{copies}{where}-{self.seed}"
 
 
 def run(experiment: Experiment, seed: int) -> Run:
-    """Make one run; one that something stops is broken, and says by what. Raises ConfigError for a wrong COPIES."""
-    backends = os.environ.get("BACKENDS") or "embedded"
+    """Make one run; one that something stops is broken, and says by what. Raises ConfigError for a wrong setting."""
+    on = backends()
     drawn = experiment.draw(seed)
     terms, began_s = experiment.terms, time.monotonic()
     about = {
@@ -92,12 +95,13 @@ def run(experiment: Experiment, seed: int) -> Run:
         "fault": terms.fault,
         "title": experiment.content["title"],
         "expected": terms.expected,
-        "backends": backends,
+        "backends": on,
         "copies": _copies(experiment),
+        "target": urlsplit(gateways()[0]).netloc.rpartition("@")[2] if os.environ.get("TARGET") else "",
         "seed": seed,
         "values": drawn,
     }
-    why = skipped(experiment, backends)
+    why = skipped(experiment, on)
     if why:
         return Run(**about, result=SKIPPED, why=why)
     made: dict[str, Any] = {"rows": [], "people": NOBODY}
@@ -105,7 +109,9 @@ def run(experiment: Experiment, seed: int) -> Run:
         with _system(experiment, about["copies"]) as target:
             made = Attempt(experiment, drawn, target).made()
     except Exception as stop:  # whatever it is, the next runs of a series are made
-        log.warning("%s cannot be made", experiment.name, exc_info=True)
+        log.warning("%s cannot be made", experiment.name, exc_info=not isinstance(stop, ConfigError))
+        while isinstance(stop, ExceptionGroup):  # of a task of the crowd: the group says only that there is one
+            stop = stop.exceptions[0]
         made["rows"].append(Judged("run to its end", "no", "yes", False, f"{type(stop).__name__}: {stop}"))
     result = HELD if verdict.holds(made["rows"]) else BROKEN
     judged = [asdict(row) for row in made.pop("rows")]
@@ -240,10 +246,9 @@ class Attempt:
     def _settled(self, fault: figures.Fault) -> Judged:
         if self.target.cannot_audit:
             return verdict.at_most("sagas settled", None, verdict.SETTLED_S, " s", missing=self.target.cannot_audit)
-        deadline_s = float(os.environ.get("PAY_DEADLINE_S") or PAY_DEADLINE_USUAL_S)
         ended_ms = self._began_ms + round((fault.ended_s - self._began_s) * 1000)
         try:
-            return verdict.at_most("sagas settled", settled_s(ended_ms, deadline_s), verdict.SETTLED_S, " s")
+            return verdict.at_most("sagas settled", settled_s(ended_ms, pay_deadline_s()), verdict.SETTLED_S, " s")
         except CannotRead as why:
             return verdict.at_most("sagas settled", None, verdict.SETTLED_S, " s", missing=str(why))
 

@@ -70,15 +70,16 @@ def lock_store(service: str, seconds: float) -> None:
 
 
 def play(experiment: str, seed: int, lag_s: float = 0.0) -> list[str]:
-    """The method of another experiment of `experiments/`, and its rollbacks, as one step; the names of what was done.
+    """The method of another experiment of `experiments/` as one step, to its end; the names of what was done.
 
-    Raises ConfigError with what could not be done.
+    Without its rollbacks: they would end what another one does at the same time, or fail for it. Raises ConfigError
+    with what could not be done.
     """
     found = read(FOLDER / f"{experiment}.yaml")
     values = found.draw(seed)
     time.sleep(lag_s)
     done, failed = [], []
-    for activity in [*found.content["method"], *found.content.get("rollbacks", [])]:
+    for activity in found.content["method"]:
         try:
             run_activity(activity, values, {})
             done.append(activity["name"])

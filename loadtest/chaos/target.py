@@ -14,17 +14,18 @@ Actions and probes find their system by the same names, so a run puts them into 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.request import urlopen
 
 import orjson
 
-from infra.local.settings import DEMO_TOKEN, PORTS_PER_COPY, LocalSettings
+from infra.local.settings import BACKENDS, DEMO_TOKEN, PORTS_PER_COPY, DemoFigures, LocalSettings
 from infra.native.provision import parts
 from libs.common.errors import ConfigError
-from loadtest.buying.crowd import Scene
+from loadtest.buying.crowd import RIVAL_SCHEDULES, RIVAL_SEATS, Scene
 from loadtest.chaos.actions import place
 from loadtest.chaos.files import ACTIONS, Experiment
+from loadtest.chaos.probes import NotSteady, free_seats, gateways, token
 from loadtest.fresh_system import FreshSystem, ports_in_a_row
 
 LOCAL = ("infra.local", "run")
@@ -33,6 +34,7 @@ BY_URL = frozenset({f"{ACTIONS}toxics", f"{ACTIONS}tickets", "loadtest.chaos.pro
 """What needs no more than addresses."""
 
 CONTROL_S = 5.0
+PAY_DEADLINE_USUAL_S = "30"
 NATIVE = frozenset({"java", "redis-server", "kafka, mongo stand-in"})
 """The parts that a native system is started from; fetching them takes longer than a start may."""
 
@@ -67,21 +69,65 @@ class Target:
         return "" if self.has_stores else "STORE_URL names no store of this environment"
 
 
+def check_settings() -> None:
+    """Raises ConfigError for a setting of the whole series that names nothing, so that no run is begun with it."""
+    backends()
+    pay_deadline_s()
+    if os.environ.get("TARGET"):
+        gateways()
+        _scene(_named_demo())
+
+
+def backends() -> str:
+    """Raises ConfigError for what is none: every experiment would be skipped for it."""
+    found = os.environ.get("BACKENDS") or BACKENDS[0]
+    if found not in BACKENDS:
+        raise ConfigError(f"BACKENDS: expected {' or '.join(BACKENDS)} (given: {found!r})")
+    return found
+
+
+def pay_deadline_s() -> float:
+    """Of the system's payments. Raises ConfigError."""
+    text = os.environ.get("PAY_DEADLINE_S") or PAY_DEADLINE_USUAL_S
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"PAY_DEADLINE_S: expected a number of seconds (given: {text!r})") from None
+
+
 @contextmanager
 def named() -> Iterator[Target]:
-    """The one that the environment names."""
-    urls = tuple(url.strip().rstrip("/") for url in os.environ["TARGET"].split(","))
-    number = {name: int(os.environ.get(name) or value) for name, value in USUAL.items() if name.startswith("DEMO_")}
-    scene = Scene(number["DEMO_USERS"], number["DEMO_SCHEDULES"], number["DEMO_SEATS"])
+    """The one that the environment names. Raises ConfigError where nobody says which seats are left there: it is down,
+    or is no such system, or the ticket is not good."""
+    scene = _scene(_named_demo())
+    every = {(schedule, seat) for schedule in range(1, scene.schedules + 1) for seat in range(1, scene.seats + 1)}
+    try:
+        scene = replace(scene, taken=frozenset(every - free_seats(scene.schedules)))
+    except NotSteady as why:
+        raise ConfigError(f"TARGET: {why}") from None
     supervised = _is_supervised()
     has_stores = supervised or bool(os.environ.get("STORE_URL"))
-    yield Target(urls, os.environ.get("TOKEN") or DEMO_TOKEN, scene, False, supervised, has_stores)
+    yield Target(tuple(gateways()), token(), scene, False, supervised, has_stores)
+
+
+def _named_demo() -> DemoFigures:
+    names = [name for name in USUAL if name.startswith("DEMO_")]
+    return LocalSettings.from_environment({name: os.environ.get(name) or USUAL[name] for name in names}).demo
+
+
+def _scene(demo: DemoFigures) -> Scene:
+    """Raises ConfigError for what is too little for a crowd."""
+    least = {"DEMO_USERS": 1, "DEMO_SCHEDULES": RIVAL_SCHEDULES + 1, "DEMO_SEATS": RIVAL_SEATS}
+    for (name, number), found in zip(least.items(), (demo.users, demo.schedules, demo.seats), strict=True):
+        if found < number:
+            raise ConfigError(f"{name}: the crowd needs {number} at least (given: {found})")
+    return Scene(demo.users, demo.schedules, demo.seats)
 
 
 @contextmanager
 def fresh(experiment: Experiment, environment: Mapping[str, str]) -> Iterator[Target]:
     """One of its own for a run, with its settings in this process's environment for as long as it runs."""
-    settings = {**USUAL, "BACKENDS": os.environ.get("BACKENDS") or "embedded", **environment}
+    settings = {**USUAL, "BACKENDS": backends(), **environment}
     copies = int(settings.get("COPIES", "1"))
     port = ports_in_a_row(copies * PORTS_PER_COPY + 1)
     settings["CHAOS_CONTROL"] = f"127.0.0.1:{port + copies * PORTS_PER_COPY}"
@@ -91,17 +137,17 @@ def fresh(experiment: Experiment, environment: Mapping[str, str]) -> Iterator[Ta
             urls = [_front(settings["CHAOS_CONTROL"])]
         else:
             urls = [f"http://127.0.0.1:{port + copy * PORTS_PER_COPY}" for copy in range(copies)]
-        demo = LocalSettings.from_environment(system.variables).demo
+        scene = _scene(LocalSettings.from_environment(system.variables).demo)
         with _environment({**system.variables, "TARGET": ",".join(urls), "TOKEN": DEMO_TOKEN}):
-            yield Target(tuple(urls), DEMO_TOKEN, Scene(demo.users, demo.schedules, demo.seats), True, True, True)
+            yield Target(tuple(urls), DEMO_TOKEN, scene, True, True, True)
 
 
-def skipped(experiment: Experiment, backends: str) -> str:
-    """Why this experiment cannot be made here; empty when it can."""
-    if backends not in experiment.terms.backends:
+def skipped(experiment: Experiment, on: str) -> str:
+    """Why this experiment cannot be made here on these backends; empty when it can."""
+    if on not in experiment.terms.backends:
         return f"it is about BACKENDS={' or '.join(experiment.terms.backends)}"
     missing = experiment.missing()
-    if backends == "native" and not os.environ.get("TARGET"):
+    if on == "native" and not os.environ.get("TARGET"):
         missing |= {part.name: part.missing for part in parts() if part.name in NATIVE and part.missing}
     if missing:
         return "; ".join(f"{name}: {why}" for name, why in missing.items())

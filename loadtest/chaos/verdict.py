@@ -46,7 +46,9 @@ def at_most(what: str, found: float | None, bound: float, unit: str = "", *, mis
 
 def line_moves(let_in: int, excuse: str) -> Judged:
     """How many came in from the line after the fault; `excuse` says why that may be nobody."""
-    return Judged("let in after it", str(let_in), "≥ 1", let_in > 0 or (None if excuse else False), excuse)
+    return Judged(
+        "let in after it", str(let_in), "≥ 1", let_in > 0 or (None if excuse else False), "" if let_in else excuse
+    )
 
 
 def audited(audit: Mapping[str, Any] | None, untrue: Mapping[str, str], why_not: str, *, is_own: bool) -> list[Judged]:

@@ -86,6 +86,41 @@ async def test_nobody_who_is_slow_may_be_refused(refused: int, told: str | None,
                 await asyncio.to_thread(clients.slow, 1, 1, 1)
 
 
+async def shop(answer: Answer, at: Callable[[str], None]) -> dict[str, int]:
+    async with gateway(answer, at):
+        return await asyncio.to_thread(clients.shop, 1.0)
+
+
+async def test_a_charge_is_sent_until_it_is_answered_and_the_balance_is_what_was_charged(
+    at: Callable[[str], None],
+) -> None:
+    keys: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            return web.json_response({"concertSchedules": []})
+        keys.append(request.headers["Idempotency-Key"])
+        if len(keys) == 1:
+            return web.Response(status=503)
+        return web.json_response({"amount": len(set(keys))})
+
+    told = await shop(answer, at)
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == len(keys) - 1
+    assert told["charged"] >= 2
+    assert told["looked"] >= 2
+
+
+async def test_a_charge_that_counts_twice_is_wrong(at: Callable[[str], None]) -> None:
+    numbers = count()
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"amount": 2 * next(numbers)} if request.method == "PATCH" else {})
+
+    with pytest.raises(ConfigError, match="a charge of one point made 0 points 2"):
+        await shop(answer, at)
+
+
 async def buy(at: Callable[[str], None], *, hold_takes_s: float = 0.0, drip_s: float = 0.0) -> None:
     """A purchase at a gateway at which a hold takes so long, so much time lies between any two bytes of the answer to
     a payment, and all else takes none."""

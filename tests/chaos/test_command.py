@@ -82,7 +82,8 @@ def test_what_cannot_be_made_here_is_skipped_by_name_without_a_system(tmp_path: 
     done = chaos("run", "--experiment", "F14-store-killed", "--seeds", "1", "--folder", str(tmp_path))
     assert (done.returncode, done.stderr) == (HELD, "")
     assert "skipped: it is about BACKENDS=native" in done.stdout
-    assert chaos("run", "--experiment", "F99").returncode == SETTING
+    for wrong in (chaos("run", "--experiment", "F99"), chaos("run", BACKENDS="natve"), chaos("list", BACKENDS="natve")):
+        assert (wrong.returncode, len(wrong.stderr.splitlines()), wrong.stdout) == (SETTING, 1, "")
     assert chaos("run", "--experiment", "F14-store-killed", COPIES="many").returncode == SETTING
     listed = chaos("list").stdout
     assert "F20-two-at-once" in listed

@@ -17,6 +17,7 @@ from loadtest.buying import client as client_module
 from loadtest.buying import crowd as crowd_module
 from loadtest.buying.client import Client, GaveUp
 from loadtest.buying.crowd import Crowd, Scene
+from loadtest.chaos.load import Load
 
 HOLD = ("POST", "/concert/reservation")
 Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
@@ -59,6 +60,31 @@ async def test_an_app_asks_three_times_under_one_key_and_then_tells_its_user() -
             await client.insist("hold", HOLD, {"userId": 1}, key="k")
     assert keys == ["k"] * 3
     assert [(call.told, call.is_error) for call in client.seen] == [("503 DEPENDENCY_DOWN", True)] * 3
+
+
+async def test_a_crowd_after_another_one_sends_keys_of_its_own_and_wants_seats_that_are_left() -> None:
+    sent = []
+
+    def sold(request: web.Request) -> Answer:
+        sent.append(request.headers["Idempotency-Key"])
+        return (201, {"id": "r-1"}) if request.path.endswith("/reservation") else (200, {"id": "p-1"})
+
+    async with gateway(sold) as client:
+        client.prefix = "later-"
+        scene = Scene(users=10, schedules=6, seats=3, taken=frozenset({(1, 1), (1, 2)}))
+        crowd = Crowd(client, scene, random.Random(1))
+        assert await crowd._buy() == ""
+        assert await crowd._buy() == "sold out: give the system more schedules"
+    assert sent == ["later-b1-hold", "later-b1-pay"]
+
+
+def test_two_loads_of_one_seed_send_different_keys() -> None:
+    prefixes = set()
+    for _ in range(2):
+        load = Load(["http://127.0.0.1:1"], "static", Scene(users=10, schedules=6, seats=3), seed=0)
+        load.start()
+        prefixes.add(load.end().client.prefix)
+    assert len(prefixes - {""}) == 2
 
 
 async def test_it_waits_as_long_as_it_is_asked_to() -> None:

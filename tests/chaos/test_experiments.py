@@ -1,9 +1,14 @@
 """The experiments as files: Chaos Toolkit takes each, each says all that a run needs, and can be skipped by name."""
 
 import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 from chaoslib import substitute
@@ -12,7 +17,7 @@ from chaoslib.experiment import ensure_experiment_is_valid
 
 from libs.common.errors import ConfigError
 from libs.common.events.topics import TOPICS
-from loadtest.chaos import target
+from loadtest.chaos import probes, target
 from loadtest.chaos.actions import disk, place
 from loadtest.chaos.files import FOLDER, STEADY_STATE, Experiment, all_experiments, chosen, read
 
@@ -110,11 +115,11 @@ def test_the_same_seed_draws_the_same_and_variants_come_in_turn() -> None:
 
 
 def test_pairs_are_of_experiments_that_exist_and_run_where_the_pairs_do() -> None:
-    (pairs,) = chosen("F20")
-    for name in pairs.terms.shuffled["experiment"]:
-        (each,) = chosen(name)
-        assert int(each.terms.fault[1:]) <= 14
-        assert set(each.terms.backends) >= set(pairs.terms.backends)
+    for pairs in chosen("F20"):
+        for name in pairs.terms.shuffled["experiment"]:
+            (each,) = chosen(name)
+            assert int(each.terms.fault[1:]) <= 14
+            assert set(each.terms.backends) >= set(pairs.terms.backends)
 
 
 def test_without_a_steady_state_an_experiment_has_the_usual_one_and_with_one_it_has_its_own(tmp_path: Path) -> None:
@@ -149,6 +154,55 @@ def test_what_chaos_toolkit_does_not_take_is_told_before_anything_is_started(tmp
         read(written(tmp_path, {name: part for name, part in a_kill().items() if name != "method"}))
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rollbacks": []}, "rollbacks: there has to be at least one action"),
+        ({"method": a_kill()["method"] * 2}, "method: two steps are called 'kill redis'"),
+        ({"extensions": []}, "extensions: none is called stagedoor"),
+    ],
+)
+def test_what_a_run_would_stumble_over_is_told_before_anything_is_started(
+    changes: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^edited\.yaml: {told}"):
+        read(written(tmp_path, {**a_kill(), **changes}))
+
+
+def test_a_step_to_recover_after_that_is_not_there_is_told_and_not_taken_for_the_last_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="recovers_after: no action of the method is called 'kil redis'"):
+        read(edited(tmp_path, recovers_after=["kil redis"]))
+
+
+def test_a_name_without_a_value_in_one_of_the_variants_is_told(tmp_path: Path) -> None:
+    content = a_kill()
+    content["method"][0]["provider"]["arguments"]["service"] = "${who}"
+    content["extensions"][0]["variants"] = [{"who": "redis"}, {"whom": "redis"}]
+    with pytest.raises(ConfigError, match=r"\$\{who\}: variant 2 of 2 gives it no value"):
+        read(written(tmp_path, content))
+    content["configuration"] = {"who": {"type": "env", "key": "WHO", "default": "redis"}}
+    assert read(written(tmp_path, content)).terms.variants
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"title: a\n  b: [\n", r"^given\.yaml: not YAML: .* line 2, column 4"),
+        (b"\xff\xfe\x00", r"^given\.yaml: not YAML: 'utf-8' codec"),
+        (b"- a list\n", r"^given\.yaml: not an experiment"),
+        (None, r"^EXPERIMENT: .*given\.yaml cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_is_no_yaml_or_not_there_is_one_sentence_that_says_so(
+    text: bytes | None, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "given.yaml"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(ConfigError, match=told):
+        read(path)
+
+
 def test_a_system_is_acted_on_beside_a_target_only_where_state_dir_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +221,7 @@ def test_a_wrong_word_in_the_terms_is_one_sentence_that_names_the_file_and_the_w
     with pytest.raises(ConfigError, match=r"^edited\.yaml: fault: String should match"):
         read(edited(tmp_path, fault="redis"))
     (tmp_path / "empty.yaml").write_text("title: nothing\n")
-    with pytest.raises(ConfigError, match=r"^empty\.yaml: not an experiment"):
+    with pytest.raises(ConfigError, match=r"^empty\.yaml: extensions: none is called stagedoor"):
         read(tmp_path / "empty.yaml")
 
 
@@ -175,6 +229,7 @@ def test_experiments_are_chosen_by_row_name_or_path(tmp_path: Path) -> None:
     assert [each.name for each in chosen("F4, F18")] == ["F04-redis-killed", "F18-tickets"]
     assert chosen("F04") == chosen("F4")
     assert [each.name for each in chosen(str(edited(tmp_path)))] == ["edited"]
+    assert chosen("F04-redis-killed.yaml") == chosen("F4"), "the name of a file here, as a folder lists it"
     assert len(chosen("")) == len(PATHS)
     with pytest.raises(ConfigError, match="EXPERIMENT: there is no F99"):
         chosen("F99")
@@ -206,3 +261,102 @@ def test_what_this_backend_machine_or_environment_cannot_do_is_skipped_with_the_
     monkeypatch.setenv("CHAOS_CONTROL", "127.0.0.1:1")
     assert target.skipped(slow, "embedded") == ""
     assert target.skipped(tickets, "embedded") == ""
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("BACKENDS", "natve", "BACKENDS: expected embedded or native"),
+        ("TARGET", "tickets.example", "TARGET: expected base URLs .*'tickets.example'"),
+        ("TARGET", "http://tickets.example,", "TARGET: expected base URLs .*''"),
+        ("DEMO_USERS", "many", "DEMO_USERS: expected a whole number"),
+        ("DEMO_USERS", "0", "DEMO_USERS: the crowd needs 1 at least"),
+        ("DEMO_SEATS", "1", "DEMO_SEATS: the crowd needs 2 at least"),
+        ("DEMO_SCHEDULES", "5", "DEMO_SCHEDULES: the crowd needs 6 at least"),
+        ("PAY_DEADLINE_S", "soon", "PAY_DEADLINE_S: expected a number"),
+    ],
+)
+def test_a_wrong_setting_of_a_series_is_told_before_its_first_run(
+    setting: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BACKENDS", "DEMO_USERS", "DEMO_SEATS", "DEMO_SCHEDULES", "PAY_DEADLINE_S"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TARGET", "http://tickets.example")
+    target.check_settings()
+    monkeypatch.setenv(setting, value)
+    with pytest.raises(ConfigError, match=told):
+        target.check_settings()
+
+
+class Elsewhere(ThreadingHTTPServer):
+    """A gateway that knows one ticket and six schedules of three seats, of which the first seats are sold; the second
+    is sold out."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Shows)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Shows(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        known = self.headers["X-Waiting-Token"] == "good"
+        free = [] if "/2/" in self.path else [{"id": 2}, {"id": 3}]
+        told = {"concertSeatInfo": {"concertSeat": free} if free else None} if known else {"code": "TOKEN_INVALID"}
+        body = orjson.dumps(told)
+        self.send_response(200 if known else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class calls it that)
+        """Say nothing."""
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    for name, value in {"DEMO_SCHEDULES": "6", "DEMO_SEATS": "3", "TOKEN": "good"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("STATE_DIR", raising=False)
+    monkeypatch.setattr(probes, "ON_SALE_S", 0.3)
+    with Elsewhere() as server:
+        monkeypatch.setenv("TARGET", server.url)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_the_crowd_goes_past_what_others_have_bought_in_an_environment_that_lives_on(elsewhere: Elsewhere) -> None:
+    with target.named() as found:
+        assert found.urls == (elsewhere.url,)
+        assert found.scene.taken == {(1, 1), (2, 1), (2, 2), (2, 3), (3, 1), (4, 1), (5, 1), (6, 1)}
+
+
+def test_an_environment_that_is_down_or_does_not_know_the_ticket_is_told_at_once_with_its_last_answer(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "bad")
+    with pytest.raises(ConfigError, match=r"^TARGET: .*the last answer was 401 TOKEN_INVALID"), target.named():
+        pass
+    with pytest.raises(probes.NotSteady, match=r"a purchase: not within 0\.3 s; the last answer was 501"):
+        probes.purchase_works(0.3)
+    monkeypatch.setenv("TARGET", "http://127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"^TARGET: .*the last answer was .*refused"), target.named():
+        pass
+
+
+def test_the_auditor_is_given_the_ticket_of_the_environment_and_no_broker_that_nobody_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, str] = {}
+
+    def audited(*_: Any, env: dict[str, str], **__: Any) -> "subprocess.CompletedProcess[str]":
+        given.update(env)
+        return subprocess.CompletedProcess([], 0, "{}", "")
+
+    monkeypatch.setattr(subprocess, "run", audited)
+    monkeypatch.setenv("BACKENDS", "native")
+    monkeypatch.setenv("TOKEN", "theirs")
+    probes.audit(settle_s=0.0)
+    assert (given["BACKENDS"], given["STATIC_TOKENS"]) == ("", "theirs")

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from libs.common.errors import ConfigError
 from loadtest.buying.client import Seen
 from loadtest.buying.crowd import Visit
-from loadtest.chaos import figures, verdict
+from loadtest.chaos import figures, running, verdict
 from loadtest.chaos.figures import Fault, Second
+from loadtest.chaos.files import chosen
 from loadtest.chaos.report.kept import keep, kept
 from loadtest.chaos.report.page import page
 from loadtest.chaos.report.tables import results, rows
@@ -183,6 +185,7 @@ def test_an_invariant_of_the_bounds_of_which_there_was_nothing_does_not_hold_her
 
 
 def test_a_line_that_lets_nobody_in_after_the_fault_does_not_hold_unless_there_is_a_reason() -> None:
+    assert verdict.line_moves(1, "") == verdict.line_moves(1, "all are inside"), "nothing to excuse"
     assert verdict.line_moves(1, "").holds
     assert verdict.line_moves(0, "").holds is False
     assert verdict.line_moves(0, "all are inside").holds is None
@@ -300,3 +303,44 @@ def test_results_are_kept_in_the_order_of_the_matrix_and_the_same_run_is_kept_on
         ("F4", 1, BROKEN),
         ("F10", 0, HELD),
     ]
+
+
+def test_the_page_leads_to_what_broke() -> None:
+    text = page([a_run(), worse()])
+    link = '<a href="#F04-redis-killed-embedded-1">'
+    assert f'<span class="broken">1 broken</span>: {link}F04-redis-killed-embedded-1</a>' in text
+    assert f"{link}Redis &lt;is&gt; killed</a>" in text, "the row of its experiment"
+    assert "1 runs of 1 experiments, none broken." in page([a_run()])
+
+
+def test_a_run_elsewhere_is_kept_beside_that_on_a_system_of_its_own_and_says_where(tmp_path: Path) -> None:
+    for run in (a_run(), worse(), a_run(BROKEN, target="tickets.example:8443")):
+        keep(run, tmp_path)
+    found = kept(tmp_path)
+    assert [run.target for run in found] == ["", "", "tickets.example:8443"]
+    assert [(row.cells[1], row.cells[4]) for row in rows(found)] == [
+        ("Redis <is> killed", "2"),
+        ("Redis <is> killed (at tickets.example:8443)", "1"),
+    ]
+    assert "at tickets.example:8443;" in page(found)
+
+
+def test_what_is_no_run_in_the_folder_of_runs_and_a_folder_that_takes_none_are_named(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text('{"fault": "F1", "colour": "red"}')
+    with pytest.raises(ConfigError, match=r"other\.json is not a run of this version"):
+        kept(tmp_path)
+    (tmp_path / "other.json").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"other\.json is not a run of this version"):
+        kept(tmp_path)
+    with pytest.raises(ConfigError, match=r"the run cannot be kept in .*: Not a directory"):
+        keep(a_run(), tmp_path / "other.json" / "folder")
+
+
+def test_what_stopped_a_task_of_the_crowd_is_told_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any) -> Any:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [KeyError("uuid")])
+
+    monkeypatch.delenv("TARGET", raising=False)
+    monkeypatch.setattr(running, "_system", stopped)
+    (tickets,) = chosen("F18")
+    assert running.run(tickets, 0).judged[0]["why"] == "KeyError: 'uuid'"

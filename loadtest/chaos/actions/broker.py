@@ -33,17 +33,17 @@ def bounce() -> dict[str, float]:
 
 def replay(topic: str, group: str) -> dict[str, int]:
     """Deliver a topic to a group again, from the first message that is kept; how many. There is no undo: handlers take
-    a second delivery for what it is, or this finds the one that does not."""
+    a second delivery for what it is, or this finds the one that does not. Raises ConfigError for an empty topic."""
     if topic not in TOPICS or group not in TOPICS[topic].groups:
         raise ConfigError(f"group: {group} takes nothing from {topic}; see libs/common/events/topics.py")
     url = bus.url_of()
     if not bus.is_kafka(url):
-        return {"messages": bus.run(redis_topics.rewind(url, topic, group))}
+        return _some(topic, "messages", bus.run(redis_topics.rewind(url, topic, group)))
     members = [name for name in place.rows() if name.partition("-")[0] == group]  # a group goes by its room
-    for name in members:
-        processes.pause(name)
     try:
-        return {"messages": bus.run(kafka_topics.rewind(url, topic, group))}
+        for name in members:
+            processes.pause(name)
+        return _some(topic, "messages", bus.run(kafka_topics.rewind(url, topic, group)))
     finally:
         for name in members:
             processes.resume(name)
@@ -51,7 +51,7 @@ def replay(topic: str, group: str) -> dict[str, int]:
 
 def repeat(topic: str, count: int, seed: int) -> dict[str, int]:
     """Publish copies of the newest messages of a topic, shuffled: each comes twice, and late ones before early ones.
-    There is no undo, as for `replay`."""
+    There is no undo, as for `replay`. Raises ConfigError for an empty topic."""
     if topic not in TOPICS:
         raise ConfigError(f"topic: {topic!r} is not among {', '.join(TOPICS)}")
     url = bus.url_of()
@@ -59,7 +59,13 @@ def repeat(topic: str, count: int, seed: int) -> dict[str, int]:
     copies = bus.run(last(url, topic, count))
     Random(seed).shuffle(copies)  # noqa: S311 (an order, not a secret)
     bus.with_bus(lambda opened: opened.publish(copies))
-    return {"published": len(copies)}
+    return _some(topic, "published", len(copies))
+
+
+def _some(topic: str, what: str, count: int) -> dict[str, int]:
+    if count == 0:
+        raise ConfigError(f"topic: nobody has published anything to {topic} yet")
+    return {what: count}
 
 
 def _process() -> str:

@@ -8,6 +8,8 @@ import importlib.util
 import time
 from pathlib import Path
 
+import psutil
+
 from libs.common.errors import ConfigError
 from loadtest.chaos.actions import place
 from loadtest.chaos.actions.place import Needs
@@ -16,6 +18,8 @@ RIGHT = "+0 x1"
 """The rate is always said: what is not said stays as it was."""
 
 REREAD_S = 1.2
+BACK_S = 30.0
+"""For a process that is being started again when its clock is set."""
 
 PRELOADED = {
     "DONT_FAKE_MONOTONIC": "1",
@@ -73,7 +77,16 @@ def _set(service: str, clock: str) -> None:
     draft = file.with_suffix(".new")  # renamed whole: nobody reads half a number
     draft.write_text(f"{clock}\n")
     draft.replace(file)
+    place.wait_until(lambda: _is_faked(service), BACK_S, f"{service} runs with libfaketime")
     time.sleep(REREAD_S)
+
+
+def _is_faked(service: str) -> bool:
+    try:
+        maps = place.process(service).memory_maps()
+    except (ConfigError, psutil.Error):
+        return False
+    return any(Path(each.path).name.startswith("libfaketime") for each in maps)
 
 
 def _file(service: str) -> Path:

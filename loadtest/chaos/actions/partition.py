@@ -105,16 +105,19 @@ def heal() -> None:
 def take_up() -> None:
     """Lead the wires as before, and remove the namespace; they may be taken up already, and the system gone."""
     record = _record()
+    laid: dict[str, Any] = {"pid": 0, "upstreams": {}}
     if record.exists():
         laid = json.loads(record.read_text())
+    try:
         for name, upstream in laid["upstreams"].items():
             toxics.lead(name, upstream)
+    finally:  # a system that was killed has no proxy any more, and left its namespace
         _stop_proxy(laid["pid"])
-    name = _name()
-    for words in (("link", "del", f"{name}a"), ("netns", "del", name)):
-        with suppress(ConfigError):
-            _ip(*words)
-    record.unlink(missing_ok=True)
+        name = _name()
+        for words in (("link", "del", f"{name}a"), ("netns", "del", name)):
+            with suppress(ConfigError):
+                _ip(*words)
+        record.unlink(missing_ok=True)
 
 
 def _make_namespace(here: str, there: str) -> None:

@@ -53,12 +53,16 @@ def lose() -> dict[str, float]:
 
 
 def tear(tail_bytes: int) -> dict[str, float]:
-    """The last bytes of its log, as after a power cut. Returns the seconds until it was ready. Undo: `roll_back`."""
+    """The last bytes of its log, as after a power cut. Returns the seconds until it was ready. Undo: `roll_back`.
+    Raises ConfigError when the log is empty."""
 
     def cut(where: Path) -> None:
         log = _log(where)
+        size_bytes = log.stat().st_size
+        if size_bytes == 0:
+            raise ConfigError(f"{log} is empty: there is nothing to tear off")
         with log.open("rb+") as file:
-            file.truncate(max(0, log.stat().st_size - tail_bytes))
+            file.truncate(max(0, size_bytes - tail_bytes))
 
     return _while_down(cut)
 

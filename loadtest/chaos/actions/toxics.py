@@ -54,15 +54,22 @@ def add(
 
 
 def remove(proxy: str, name: str) -> None:
-    """Take a toxic off a wire."""
-    _call("DELETE", f"{_path(proxy)}/toxics/{quote(name, safe='')}")
+    """Take a toxic off a wire. Raises ConfigError when it had touched nothing there: then it was no fault."""
+    if not _taken_off(proxy, name):
+        raise ConfigError(f"{name}: nothing on the wire {proxy} has met it")
 
 
 def half_open(proxy: str) -> None:
-    """Nothing gets through either way and nobody is told, as when the machine behind it has vanished. Undo: `reset`, or
-    `remove` of `timeout_upstream` and `timeout_downstream`."""
+    """Nothing gets through either way and nobody is told, as when the machine behind it has vanished. Undo: `mend`."""
     for stream in STREAMS:
         add(proxy, "timeout", {"timeout": 0}, stream=stream)
+
+
+def mend(proxy: str) -> None:
+    """A half open wire passes everything on again; its connections end. Raises ConfigError like `remove`."""
+    met = [_taken_off(proxy, f"timeout_{stream}") for stream in STREAMS]
+    if not any(met):
+        raise ConfigError(f"half_open: nothing was on the wire {proxy}")
 
 
 def down(proxy: str) -> None:
@@ -89,6 +96,14 @@ def make(name: str, listen: str, upstream: str, control: str = "") -> str:
 def reset() -> None:
     """Every wire is there, and nothing is wrong with any."""
     _call("POST", "/reset")
+
+
+def _taken_off(proxy: str, name: str) -> bool:
+    """Whether it had touched anything; True where the proxy does not say: Toxiproxy does not count."""
+    path = f"{_path(proxy)}/toxics/{quote(name, safe='')}"
+    toxic = _call("GET", path)
+    _call("DELETE", path)
+    return bool(toxic.get("touched", True))
 
 
 def _path(proxy: str) -> str:

@@ -5,7 +5,7 @@ from html import escape
 
 from loadtest.chaos.report.plot import plot
 from loadtest.chaos.report.tables import HEADINGS, Row, rows
-from loadtest.chaos.running import SKIPPED, Run
+from loadtest.chaos.running import BROKEN, SKIPPED, Run
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #66707f; --line: #d8dde4; --paper: #fff; --good: #1a7f45;
@@ -30,7 +30,7 @@ svg .error { fill: var(--bad); }
 
 LEGEND = (
     "Above: latency of writes by the second in which they were sent, median (solid) and p95 (dashed). "
-    "Below: errors. Upright lines: when something was done to the system."
+    "Below: errors. Upright lines: when something had been done to the system."
 )
 
 
@@ -43,7 +43,7 @@ def page(runs: Sequence[Run]) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Chaos</title><style>{STYLE}</style></head><body>
 <h1>What broke, and what people noticed</h1>
-<p>{len(made)} runs of {len({run.experiment for run in made})} experiments. {LEGEND}</p>
+<p>{len(made)} runs of {len({run.experiment for run in made})} experiments, {_broken(made)}. {LEGEND}</p>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{table}</tbody></table></div>
 {"".join(_section(run) for run in made)}
 </body></html>
@@ -52,10 +52,17 @@ def page(runs: Sequence[Run]) -> str:
 
 def _row(row: Row) -> str:
     cells = [escape(cell) for cell in row.cells]
-    cells[1] = f'<a href="#{escape(row.made[0].name)}">{cells[1]}</a>' if row.made else cells[1]
+    broken = [run for run in row.made if run.result == BROKEN]
+    cells[1] = f'<a href="#{escape((broken or row.made)[0].name)}">{cells[1]}</a>' if row.made else cells[1]
     result = HEADINGS.index("result")
     cells[result] = f'<span class="{row.kind}">{cells[result].replace("**", "")}</span>'
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _broken(made: Sequence[Run]) -> str:
+    """Where to look first."""
+    links = [f'<a href="#{escape(run.name)}">{escape(run.name)}</a>' for run in made if run.result == BROKEN]
+    return f'<span class="broken">{len(links)} broken</span>: {", ".join(links)}' if links else "none broken"
 
 
 def _section(run: Run) -> str:
@@ -70,13 +77,14 @@ def _section(run: Run) -> str:
         f" {people['failedMeanwhile']} gave up while it lasted: {people['mayFail']}." if people["mayFail"] else ""
     )
     errors = ", ".join(f"{count} × {kind}" for kind, count in run.errors.items()) or "none"
+    where = f" at {run.target};" if run.target else ""
     head = f"{escape(run.fault)} · {escape(run.title)}"
     return f"""
 <h2 id="{escape(run.name)}">{head} · <span class="{run.result}">{run.result}</span></h2>
-<p>{escape(run.backends)}; copies = {run.copies}; {escape(values)}. Expected: {escape(run.expected)}.</p>
+<p>{escape(run.backends)}; copies = {run.copies};{escape(where)} {escape(values)}. Expected: {escape(run.expected)}.</p>
 <p>{people["came"]:,} people, {people["calls"]:,} calls. Errors they saw: {escape(errors)}.{escape(kept_out)}</p>
 {plot(run.series, run.marks)}
-<div class="scroll"><table><thead><tr><th>bound</th><th>found</th><th>at most</th><th></th><th></th></tr></thead>
+<div class="scroll"><table><thead><tr><th></th><th>found</th><th>bound</th><th></th><th></th></tr></thead>
 <tbody>{bounds}</tbody></table></div>
 <p>Not checked: {escape("; ".join(run.unchecked) or "nothing was left out")}.</p>
 """

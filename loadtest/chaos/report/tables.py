@@ -45,7 +45,7 @@ HEADINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All runs of one experiment on one kind of backends, with as many copies of each service."""
+    """All runs of one experiment on one kind of backends, with as many copies of each service, in one place."""
 
     runs: Sequence[Run]
 
@@ -57,7 +57,8 @@ class Row:
     def cells(self) -> list[str]:
         """What stands under `HEADINGS`."""
         first = self.runs[0]
-        head = [first.fault, first.title, first.backends, str(first.copies), str(len(self.made)), self.result]
+        title = f"{first.title} (at {first.target})" if first.target else first.title
+        head = [first.fault, title, first.backends, str(first.copies), str(len(self.made)), self.result]
         if not self.made:
             return [*head, *["–"] * (len(HEADINGS) - len(head))]
         return [*head, self.errors, self.failed, self.worst("recovery"), self.worst("sagas settled"), self.invariants]
@@ -124,9 +125,9 @@ class Row:
 
 def rows(runs: Sequence[Run]) -> list[Row]:
     """In the order of the runs."""
-    groups: dict[tuple[str, str, int], list[Run]] = {}
+    groups: dict[tuple[str, str, int, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.experiment, run.backends, run.copies), []).append(run)
+        groups.setdefault((run.experiment, run.backends, run.copies, run.target), []).append(run)
     return [Row(group) for group in groups.values()]
 
 
