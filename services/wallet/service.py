@@ -150,6 +150,8 @@ class WalletService:
         async with self._turn(user):
             head = self._heads.get(user) or await self._ledger.head(user)
             for _ in range(APPEND_TRIES_MAX):
+                if head is not None and head.op == op:  # entries never change, so one that is remembered will do
+                    return head, False
                 try:
                     entry = propose(head)
                     if entry is head:

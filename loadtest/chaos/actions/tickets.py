@@ -27,8 +27,9 @@ POLL_S = 0.2
 KNOWN_S = 1.5
 """Until every gateway knows that a visit has ended."""
 
-USER = 900_001
-"""The first of the users that these people say they are: away from those of the demo and of the load."""
+USER = 900_001 + int(time.time()) % 40_000
+"""The first of the users that these people say they are: away from those of the demo and of the load, and another from
+series to series, as one may buy only so many seats of a schedule."""
 
 ROOM = 1
 ANY = 1

@@ -151,6 +151,22 @@ def test_who_lost_to_a_process_with_many_charges_waiting_still_gets_its_turn() -
     assert run_virtual(play()) == list(range(1001, 1101))
 
 
+def test_what_the_newest_entry_says_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> int:
+        clock, metrics = LoopClock(), WalletMetrics()
+        wallet = WalletService(LedgerRepository(MemoryStore(clock), metrics, lambda _: None), clock, metrics)
+        await wallet.open(7, 1000)
+        await wallet.pay("r-1", 1, 7, 70)
+        await wallet.cancel("r-1", 1, 7)
+        return (await wallet.wallet(7)).balance_after
+
+    async def by_op(_ledger: LedgerRepository, op: str) -> Entry | None:
+        raise AssertionError(op)
+
+    monkeypatch.setattr(LedgerRepository, "by_op", by_op)
+    assert run_virtual(play()) == 1000
+
+
 def test_the_same_key_charges_once_and_gets_the_first_answer_again() -> None:
     async def play(scene: Scene) -> None:
         first = await scene.charge(7, 100, Idempotency_Key="k1")
