@@ -89,7 +89,7 @@ def create_app(
         ],
     )
     app = base_app(settings, clock, metrics, shows_metrics=False)
-    app[HEALTH].watch("broker", bus.ping)
+    app[HEALTH].watch("broker", bus.ping, at_first=True)
     app[HEALTH].watch("line", lines.ping)
     for upstream in upstreams.values():
         app[HEALTH].watch(upstream.name, _ping(upstream), at_first=True)

@@ -36,7 +36,7 @@ def create_app(
 
     app = base_app(settings, clock, metrics)
     app[HEALTH].watch("store", store.ping)
-    app[HEALTH].watch("broker", bus.ping)
+    app[HEALTH].watch("broker", bus.ping, at_first=True)
     app[HEALTH].watch("outbox", relay.ping, at_first=True)
     bind(app, service, ENDPOINTS)
     run_in(app, store, bus, relay, consumers, *cycles(service, clock, metrics))
