@@ -202,14 +202,14 @@ def test_there_is_a_proxy_on_every_wire_and_all_traffic_goes_through_it(user: in
 
 
 def test_the_services_reach_redis_through_the_proxy_only() -> None:
-    def is_ready() -> bool:
-        return asked("wallet", "/readyz")[0] == 200
+    def has_broker() -> bool:
+        return bool(asked("wallet", "/readyz")[1]["dependencies"]["broker"] == "ok")
 
-    soon(is_ready, "the wallet is ready")
+    soon(has_broker, "the wallet has Redis")
     toxics.down("redis")
-    soon(lambda: not is_ready(), "the wallet misses Redis")
+    soon(lambda: not has_broker(), "the wallet misses Redis")
     toxics.up("redis")
-    soon(is_ready, "the wallet has Redis back")
+    soon(has_broker, "the wallet has Redis back")
 
 
 def test_a_cut_reply_loses_the_answer_and_not_the_charge(user: int) -> None:
