@@ -86,13 +86,13 @@ def balance(user: int) -> int:
     return amount
 
 
-def asked(service: str, path: str) -> tuple[int, str]:
-    """Status and `Date` of what a service answers to a probe."""
+def probed(service: str, path: str) -> tuple[Any, str]:
+    """What a service answers to a probe, and its `Date`."""
     connection = http.client.HTTPConnection("127.0.0.1", place.row(service)["port"], timeout=5)
     try:
         connection.request("GET", path)
         with connection.getresponse() as answer:
-            return answer.status, str(answer.headers["Date"])
+            return json.load(answer), str(answer.headers["Date"])
     finally:
         connection.close()
 
@@ -203,7 +203,7 @@ def test_there_is_a_proxy_on_every_wire_and_all_traffic_goes_through_it(user: in
 
 def test_the_services_reach_redis_through_the_proxy_only() -> None:
     def has_broker() -> bool:
-        return bool(asked("wallet", "/readyz")[1]["dependencies"]["broker"] == "ok")
+        return bool(probed("wallet", "/readyz")[0]["dependencies"]["broker"] == "ok")
 
     soon(has_broker, "the wallet has Redis")
     toxics.down("redis")
@@ -252,7 +252,7 @@ def test_the_clock_of_redis_jumps_runs_fast_and_is_right_again() -> None:
 @possible(clock)
 def test_the_clock_of_one_service_jumps_and_no_other(user: int) -> None:
     def error_s(service: str) -> float:
-        return parsedate_to_datetime(asked(service, "/healthz")[1]).timestamp() - time.time()
+        return parsedate_to_datetime(probed(service, "/healthz")[1]).timestamp() - time.time()
 
     clock.jump("wallet", HOUR_S)
     assert error_s("wallet") == pytest.approx(HOUR_S, abs=3)
