@@ -26,10 +26,11 @@ IN_HAND_COUNT_MAX = 200
 """Messages one subscription holds at a time, started or not. One that backs off does not keep the others waiting."""
 
 TRIES_COUNT_MAX = 10
-"""Tries of one delivery; with the back-off below about 16 s, well under the 30 s after which others may claim it."""
+"""Tries of one delivery; with the back-off below about 9 s, well under the 30 s after which others may claim it."""
 
 BACKOFF_FIRST_S = 0.05
-BACKOFF_MAX_S = 5.0
+BACKOFF_MAX_S = 2.0
+"""Whoever waits for a broker or a store that was away is back this soon after it is."""
 
 _log = get_logger(__name__)
 
@@ -50,7 +51,7 @@ Settle = Callable[[Token, Message, Outcome, str], None]
 
 
 def backoff_s(tries: int) -> float:
-    """Seconds to wait after `tries` failures in a row: 0.05, 0.1, 0.2 … 5."""
+    """Seconds to wait after `tries` failures in a row: 0.05, 0.1, 0.2 … 2."""
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(tries - 1, 16))
 
 
