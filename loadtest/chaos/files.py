@@ -53,6 +53,7 @@ class Terms(BaseModel):
         (), description="the actions that end a fault; none: the last of the method"
     )
     refuses: str = Field("", description="why people may have to give up while it lasts; empty: they may not")
+    line_stands: str = Field("", description="why nobody may come in from the line afterwards; empty: somebody has to")
     untrue: dict[str, str] = Field({}, description="claims of the auditor that the fault itself makes untrue: why")
     watch_s: float = Field(8.0, gt=0, le=60, description="how long the crowd is watched after the fault, at least")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from chaoslib.exceptions import ChaosException
+from chaoslib.exceptions import ChaosException, InterruptExecution
 from chaoslib.experiment import run_experiment
 from chaoslib.run import RunEventHandler
 
@@ -139,6 +139,7 @@ class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
     def __init__(self, watch_s: float) -> None:
         self.watch_s = watch_s
         self.watched_s = 0.0
+        self.is_interrupted = False
         self.method = False
         self.began: dict[str, float] = {}
         self.ended: dict[str, float] = {}
@@ -150,7 +151,11 @@ class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
         self.method = False
 
     def start_hypothesis_after(self, *_: Any) -> None:
-        time.sleep(self.watch_s)
+        try:
+            time.sleep(self.watch_s)
+        except InterruptExecution:  # SIGTERM; the library passes over whatever is raised here
+            self.is_interrupted = True
+            raise
         self.watched_s = time.monotonic()
 
     def start_activity(self, activity: Any) -> None:
@@ -214,7 +219,9 @@ class Attempt:
             journal: dict[str, Any] = run_experiment(content, settings=ALWAYS_TAKE_BACK, event_handlers=[notes])
         except ChaosException as wrong:
             raise ConfigError(f"{self.experiment.path.name}: {wrong}") from None
-        if journal["status"] == "interrupted":  # the library takes Ctrl-C and SIGTERM for its own: they end the series
+        if (
+            notes.is_interrupted or journal["status"] == "interrupted"
+        ):  # the library takes Ctrl-C and SIGTERM for its own: they end the series
             raise KeyboardInterrupt
         return journal
 
@@ -237,7 +244,9 @@ class Attempt:
         """Why the line may stand still for the rest of a run; empty where it has to move."""
         if not self.target.is_own:
             return "the line of this environment may be longer than a run"
-        return "who was kept out is inside until the end of their visit" if self.experiment.terms.refuses else ""
+        if self.experiment.terms.refuses:
+            return "who was kept out is inside until the end of their visit"
+        return self.experiment.terms.line_stands
 
     def _closed(self, fault: figures.Fault) -> tuple[float, float] | None:
         terms = self.experiment.terms

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,15 @@ import orjson
 import psutil
 import pytest
 import yaml
+from chaoslib.exceptions import InterruptExecution
 
 from infra.local.settings import ROOMS
+from loadtest.buying.crowd import Scene
+from loadtest.chaos import running
 from loadtest.chaos.actions.place import wait_until
+from loadtest.chaos.files import FOLDER, read
+from loadtest.chaos.running import Attempt, Notes
+from loadtest.chaos.target import Target
 
 pytestmark = pytest.mark.e2e
 
@@ -114,6 +122,23 @@ def test_a_series_that_is_ended_makes_no_other_run_and_leaves_no_process(by: sig
     assert "skipped" not in told
     _, left = psutil.wait_procs(started, timeout=GONE_WITHIN_S)
     assert left == []
+
+
+def test_a_series_that_is_ended_while_the_crowd_is_watched_makes_no_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sigterm(_: float) -> None:
+        raise InterruptExecution
+
+    def library(*_: Any, event_handlers: list[Notes], **__: Any) -> dict[str, str]:
+        with suppress(InterruptExecution):  # as it does with all that its listeners raise
+            event_handlers[0].start_hypothesis_after()
+        return {"status": "completed"}
+
+    monkeypatch.setattr(time, "sleep", sigterm)
+    monkeypatch.setattr(running, "run_experiment", library)
+    experiment = read(FOLDER / "F04-redis-killed.yaml")
+    nowhere = Target((), "", Scene(1, 1, 1), is_own=False, has_supervisor=False, has_stores=False)
+    with pytest.raises(KeyboardInterrupt):
+        Attempt(experiment, {"seed": 0}, nowhere)._journal(Notes(8.0))
 
 
 def test_a_run_whose_system_does_not_start_is_broken_with_the_reason_and_the_series_goes_on(tmp_path: Path) -> None:
