@@ -160,10 +160,10 @@ class BusContract:
 
         await bus.subscribe(topic, GROUP, handle)
         await bus.publish(messages(topic, 150))
-        await eventually(lambda: len(running) == 64)
+        await eventually(lambda: len(running) == delivery.RUNNING_COUNT_MAX)
         go.set()
         await eventually(lambda: len(most) >= 150)
-        assert max(most) == 64
+        assert max(most) == delivery.RUNNING_COUNT_MAX
 
     async def test_one_that_backs_off_does_not_keep_the_others_waiting(self, bus_farm: BusFarm) -> None:
         bus, topic, notes = await bus_farm.start("one"), await bus_farm.topic(), Notes()

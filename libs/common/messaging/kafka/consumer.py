@@ -1,6 +1,6 @@
 """One instance's share of a group's work on a topic.
 
-    getmany, ≤ 200 at a time ──▶ crew, ≤ 64 handlers side by side ──▶ effect ──▶ commit, 100 ms' worth at once
+    getmany, ≤ 200 at a time ──▶ crew, ≤ 16 handlers side by side ──▶ effect ──▶ commit, 100 ms' worth at once
         paused while there is no room             │ poison ──▶ <topic>.dlq.<group>, then finished
                                                   │ put off ──▶ kept here, and brought again a little later
                                                   └ fault ──▶ taking stops, and nothing is committed for it

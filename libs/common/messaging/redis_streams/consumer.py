@@ -1,6 +1,6 @@
 """One instance's share of a group's work on a topic.
 
-    XREADGROUP (own connection, blocks) ──▶ crew, ≤ 64 handlers side by side ──▶ effect ──▶ XACK, 100 ms' worth at once
+    XREADGROUP (own connection, blocks) ──▶ crew, ≤ 16 handlers side by side ──▶ effect ──▶ XACK, 100 ms' worth at once
         own pending entries first, after every                    │ poison ──▶ <topic>.dlq.<group>, then XACK
         connect: a reply may have been lost                       │ put off ──▶ stays pending, claimed again when idle
     XAUTOCLAIM now and then: what a dead instance left            └ fault ──▶ reading stops, nothing is acknowledged
