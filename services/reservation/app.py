@@ -47,7 +47,8 @@ def create_app(
     bus = bus or open_bus(settings.broker_url, settings.instance, clock, metrics)
     catalog = catalog or HttpUpstream("catalog", settings.catalog_url, clock, metrics)
     relay = OutboxRelay(store, bus, clock, metrics)
-    service = ReservationService(_books(store, metrics, relay.offer, catalog), settings, clock, metrics)
+    books = _books(store, metrics, relay.offer, catalog)
+    service = ReservationService(books, settings, clock, metrics, is_heard=relay.is_heard)
     consumers = Consumers(bus, consumed_by(service))
 
     app = base_app(settings, clock, metrics)

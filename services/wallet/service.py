@@ -109,6 +109,8 @@ class WalletService:
                 user, op, lambda head: pay_or_decline(head, user, amount, op, now_ms), answers=True
             )
             if not is_new:
+                if entry.kind == "pay":  # what was given back meanwhile is not told as paid
+                    entry = await self._ledger.by_op(refund_op(reservation, attempt)) or entry
                 await self._ledger.tell_again(entry, answer_of(entry))
 
     async def cancel(self, reservation: str, attempt: int, user: int) -> None:

@@ -58,6 +58,7 @@ class OutboxRelay:
         self._offered = asyncio.Event()
         self._to_mark = asyncio.Event()
         self._stopping = False
+        self._is_refused = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cycles = (
             Cycle("outbox_scan", SCAN_PERIOD_S, self._scan, clock, metrics),
@@ -96,6 +97,10 @@ class OutboxRelay:
             if task.done():
                 raise DependencyDown(f"outbox relay: {name} has stopped")
 
+    def is_heard(self) -> bool:
+        """False while the broker does not take what is published; all of it waits here."""
+        return not self._is_refused
+
     def offer(self, messages: Sequence[Message]) -> None:
         """Publish these now: they are committed. Never waits; what does not fit is found by the scan."""
         for message in messages:
@@ -118,12 +123,14 @@ class OutboxRelay:
                 await self._bus.publish(batch)
             except DependencyDown as down:
                 failures += 1
+                self._is_refused = True
                 self._waiting.extendleft(reversed(batch))
                 if failures == 1:
                     _log.warning("broker does not take events", error=down.detail, waiting_count=len(self._waiting))
                 await self._clock.sleep(backoff_s(failures))
                 continue
             failures = 0
+            self._is_refused = False
             self._published(batch)
 
     def _published(self, batch: Sequence[Message]) -> None:

@@ -1,5 +1,7 @@
 """What the reservation does, one module per thing it is asked for."""
 
+from collections.abc import Callable
+
 from libs.common.clock import Clock
 from services.reservation.metrics import ReservationMetrics
 from services.reservation.ports import Books
@@ -16,11 +18,19 @@ from services.reservation.settings import ReservationSettings
 class ReservationService:
     """The parts that routes, handlers and jobs call."""
 
-    def __init__(self, books: Books, settings: ReservationSettings, clock: Clock, metrics: ReservationMetrics) -> None:
+    def __init__(
+        self,
+        books: Books,
+        settings: ReservationSettings,
+        clock: Clock,
+        metrics: ReservationMetrics,
+        *,
+        is_heard: Callable[[], bool],
+    ) -> None:
         waiters = Waiters(metrics)
         duties = Duties(books, waiters, metrics)
         self.holding = Holding(books, duties, settings, clock, metrics)
         self.paying = Paying(books, duties, waiters, settings, clock)
         self.reading = Reading(books, clock)
         self.settling = Settling(books, duties, waiters, settings, clock)
-        self.sweeping = Sweeping(books, duties, settings, clock, metrics)
+        self.sweeping = Sweeping(books, duties, settings, clock, metrics, is_heard=is_heard)

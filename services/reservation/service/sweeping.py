@@ -4,12 +4,15 @@ Each bite is bounded, finds its work by an index, and changes nothing that anoth
 instances may sweep at once.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from libs.common.clock import Clock
 from libs.common.jobs import each
+from libs.common.storage.ports import Decision
 from services.reservation.domain.block import Block, release_lapsed
-from services.reservation.domain.reservation import Reservation, swept
+from services.reservation.domain.reservation import Change, Reservation, swept
 from services.reservation.metrics import ReservationMetrics
 from services.reservation.ports import Books
 from services.reservation.service.duties import Duties
@@ -27,16 +30,25 @@ TICKETS_KEPT_MS = 7 * 24 * 60 * 60 * 1000
 
 
 class Sweeping:
-    """Every method is a bite: True when it hit its bound, all went well, and more is waiting."""
+    """Every method is a bite: True when it hit its bound, all went well, and more is waiting. `is_heard` says whether
+    the broker takes what is published."""
 
     def __init__(
-        self, books: Books, duties: Duties, settings: ReservationSettings, clock: Clock, metrics: ReservationMetrics
+        self,
+        books: Books,
+        duties: Duties,
+        settings: ReservationSettings,
+        clock: Clock,
+        metrics: ReservationMetrics,
+        *,
+        is_heard: Callable[[], bool],
     ) -> None:
         self._books = books
         self._duties = duties
         self._skew_ms = settings.clock_skew_ms
         self._clock = clock
         self._metrics = metrics
+        self._is_heard = is_heard
 
     async def release_lapsed(self) -> bool:
         """Free lapsed seats, whether their reservation was ever made or not."""
@@ -55,8 +67,14 @@ class Sweeping:
         due = await self._books.reservations.due(now_ms - self._skew_ms, RESERVATIONS_PER_BITE_MAX)
         self._metrics.due.set(len(due))
 
+        def decide(known: Reservation | None) -> Change:
+            decision = swept(known, now_ms, self._skew_ms)
+            if not decision.result.resent or self._is_heard():
+                return decision
+            # The question before this one waits in the outbox: when the broker is back, it is told, and once will do.
+            return Decision(replace(decision.result, resent=False), decision.state)
+
         async def sweep(found: Reservation) -> None:
-            decide = partial(swept, now_ms=now_ms, skew_ms=self._skew_ms)
             step = await self._books.reservations.update(found.id, decide)
             await self._duties.follow(step, now_ms)
 

@@ -6,7 +6,6 @@ from collections import Counter
 from libs.common.events.catalogue import to_message
 from libs.common.events.reservation import (
     PaymentCancelled,
-    PaymentRequested,
     ReservationConfirmed,
     SeatsReleased,
     SeatsSold,
@@ -217,40 +216,6 @@ def test_a_hold_that_is_being_paid_does_not_lapse() -> None:
         assert await scene.status(id_) == "CONFIRMED"
 
     in_scene(play)
-
-
-def test_a_silent_wallet_is_asked_again_until_it_answers() -> None:
-    async def play(scene: Scene) -> None:
-        scene.wallet.balance[7], scene.wallet.deaf = 2 * PRICE, True
-        id_ = await scene.held(7)
-        assert (await scene.pay(id_)).status == 202
-        await asyncio.sleep(6)
-        scene.wallet.deaf = False
-        await asyncio.sleep(6)
-        assert await scene.status(id_) == "CONFIRMED"
-        assert 2 <= len(scene.heard_of(PaymentRequested)) <= 4
-        assert scene.wallet.charged == [(id_, 1)]
-
-    in_scene(play)
-
-
-def test_a_wallet_that_stays_silent_shows_in_what_is_due_asked_again_and_called_off() -> None:
-    async def play(scene: Scene) -> None:
-        async def shown(name: str) -> float:
-            page = (await scene.one.call("GET", "/metrics")).body.decode()
-            return float(page.partition(f"\nstagedoor_reservation_{name} ")[2].partition("\n")[0])
-
-        scene.wallet.balance[7], scene.wallet.deaf = 2 * PRICE, True
-        await scene.pay(await scene.held(7))
-        due = []
-        for _ in range(100):
-            await asyncio.sleep(0.4)
-            due.append(await shown("due_reservations"))
-        assert max(due) == 1
-        assert await shown("resends_total") >= 2
-        assert await shown('status_entered_total{status="CANCELLING"}') == 1
-
-    in_scene(play, alone=True)
 
 
 def test_a_payment_past_its_deadline_is_called_off_and_what_was_charged_comes_back() -> None:
