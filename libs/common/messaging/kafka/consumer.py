@@ -26,7 +26,7 @@ from aiokafka.errors import CommitFailedError, KafkaError
 
 from libs.common.errors import DependencyDown
 from libs.common.log import get_logger
-from libs.common.messaging.delivery import RUNNING_COUNT_MAX, Crew, Outcome, backoff_s, cancelled, within
+from libs.common.messaging.delivery import RUNNING_COUNT_MAX, Crew, Outcome, backoff_s, cancelled, kept, within
 from libs.common.messaging.kafka.clients import METADATA_S, closed, keep_alive, reader
 from libs.common.messaging.kafka.partitions import InTurn, Progress
 from libs.common.messaging.kafka.records import group_id, letter_record, message_of
@@ -39,6 +39,9 @@ FINISH_DELAY_S = 0.1
 FINISH_AT_STOP_S = 0.5
 
 COMMIT_S = 5.0
+COMMIT_STUCK_S = 15.0
+"""A commit that is on its way for so long though messages arrive never comes back: its client is replaced."""
+
 LETTERS_COUNT_MAX = 500
 
 KEPT_COUNT_MAX = 2_000
@@ -73,6 +76,8 @@ class GroupConsumer:
         self._joined = asyncio.Event()
         self._finishing_now = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
+        self._awaited: tuple[asyncio.Task[None], float] | None = None
+        """The commit that was on its way when messages arrived, and since when."""
         self._polled_s: float | None = None
         self._trouble = ""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -82,7 +87,7 @@ class GroupConsumer:
         clock = self._context.clock
         self._tasks = {
             "take": asyncio.create_task(keep_alive(clock, self._live, self._in_trouble)),
-            "finish": asyncio.create_task(self._finish_all()),
+            "finish": asyncio.create_task(kept(clock, self._finish_all, self._in_trouble, self.topic)),
         }
         await within(clock, self._context.times.join_s, self._joined.wait())
 
@@ -166,7 +171,10 @@ class GroupConsumer:
                     self._polled_s = self._context.clock.monotonic_s()
                     if self._must_share_anew:
                         await self._share_anew()
-                    if await self._take() or not self._is_behind:
+                    has_taken = await self._take()
+                    if has_taken:
+                        self._check_commit()
+                    if has_taken or not self._is_behind:
                         patience.reschedule(asyncio.get_running_loop().time() + times.stall_s)
             await self._give_up_partitions()
         finally:
@@ -260,6 +268,7 @@ class GroupConsumer:
 
     async def _finish_all(self) -> None:
         failures = 0
+        self._to_finish.set()  # where this begins anew, something was left
         while True:
             await self._to_finish.wait()
             await self._context.clock.sleep(FINISH_DELAY_S if failures == 0 else backoff_s(failures))
@@ -322,6 +331,14 @@ class GroupConsumer:
             raise DependencyDown("the group has moved on without us") from None
         except KafkaError as error:
             raise DependencyDown(f"kafka did not commit: {error}") from error
+
+    def _check_commit(self) -> None:
+        """Raise DependencyDown when a commit stays on its way though the broker is there."""
+        now_s = self._context.clock.monotonic_s()
+        if self._committing is None or self._awaited is None or self._awaited[0] is not self._committing:
+            self._awaited = None if self._committing is None else (self._committing, now_s)
+        elif now_s - self._awaited[1] > COMMIT_STUCK_S:
+            raise DependencyDown(f"a commit has been on its way for {COMMIT_STUCK_S:g} s while messages arrived")
 
     # Rebalances.
 

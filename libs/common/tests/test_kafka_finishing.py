@@ -1,0 +1,73 @@
+"""A consumer whose commits fail in a way nobody expected, or never come back; without a Kafka."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+
+from libs.common.errors import DependencyDown
+from libs.common.messaging.kafka.consumer import COMMIT_STUCK_S, GroupConsumer
+from libs.common.messaging.kafka.settings import Context, Times
+from libs.common.messaging.ports import Message
+from libs.common.metrics import CommonMetrics
+from libs.common.testing.virtual import LoopClock, run_virtual
+
+
+def with_consumer(play: Callable[[GroupConsumer, LoopClock], Awaitable[None]]) -> None:
+    async def handle(_: Message) -> None:
+        raise AssertionError("nothing comes here")
+
+    async def run() -> None:
+        clock = LoopClock()
+        nobody = cast("Any", None)
+        context = Context(("nowhere:1",), "1", clock, CommonMetrics("test"), nobody, nobody, Times())
+        await play(GroupConsumer(context, "topic", "group", handle), clock)
+
+    run_virtual(run())
+
+
+def test_a_fault_in_finishing_is_told_and_finishing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    async def finish(_: GroupConsumer) -> None:
+        tries.append("")
+        if len(tries) == 1:
+            raise AttributeError("the client is gone")
+
+    async def live(_: GroupConsumer) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(GroupConsumer, "_finish_waiting", finish)
+    monkeypatch.setattr(GroupConsumer, "_live", live)
+
+    async def play(consumer: GroupConsumer, clock: LoopClock) -> None:
+        await consumer.join()
+        await clock.sleep(1)
+        assert len(tries) == 2
+        with pytest.raises(DependencyDown, match="the client is gone"):
+            consumer.check()
+        await consumer.abandon()
+
+    with_consumer(play)
+
+
+def test_a_commit_that_never_comes_back_while_messages_arrive_ends_the_life_of_its_client() -> None:
+    async def play(consumer: GroupConsumer, clock: LoopClock) -> None:
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+        consumer._check_commit()
+        commits = [asyncio.create_task(never()) for _ in range(2)]
+        for commit in commits:  # each has its own time
+            consumer._committing = commit
+            consumer._check_commit()
+            await clock.sleep(COMMIT_STUCK_S - 1)
+            consumer._check_commit()
+        await clock.sleep(2)
+        with pytest.raises(DependencyDown, match="a commit has been on its way"):
+            consumer._check_commit()
+        for commit in commits:
+            commit.cancel()
+
+    with_consumer(play)
