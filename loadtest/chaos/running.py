@@ -217,11 +217,12 @@ class Attempt:
         content = self.experiment.prepared(self.drawn)
         try:
             journal: dict[str, Any] = run_experiment(content, settings=ALWAYS_TAKE_BACK, event_handlers=[notes])
+        except InterruptExecution:
+            raise KeyboardInterrupt from None
         except ChaosException as wrong:
             raise ConfigError(f"{self.experiment.path.name}: {wrong}") from None
-        if (
-            notes.is_interrupted or journal["status"] == "interrupted"
-        ):  # the library takes Ctrl-C and SIGTERM for its own: they end the series
+        # The library takes Ctrl-C and SIGTERM for its own: they end the series.
+        if notes.is_interrupted or journal["status"] == "interrupted":
             raise KeyboardInterrupt
         return journal
 

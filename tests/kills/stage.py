@@ -132,8 +132,8 @@ class Stage:
         assert now_s - up_s <= READY_AGAIN_S, f"ready {now_s - up_s:.1f} s after {what} was back"
 
     async def all_ready(self) -> bool:
-        """Whether each service says it can do its work, and misses nothing. Asked of them: the supervisor looks every two
-        seconds."""
+        """Whether each service says it can do its work, and misses nothing. Asked of them: the supervisor looks every
+        two seconds."""
         ports = [row["port"] for name, row in (await self.rows()).items() if name in ROOMS]
         return all(await asyncio.gather(*(self._is_ready(port) for port in ports)))
 
