@@ -107,7 +107,8 @@ def test_every_problem_is_under_its_status(described: dict[str, Any]) -> None:
     ]
     assert {"Retry-After"} == set(responses["503"]["headers"]) == set(responses["429"]["headers"])
     assert responses["202"]["headers"] == {
-        "Location": {"description": "where to ask for the outcome", "schema": {"type": "string"}}
+        "Location": {"description": "where to ask for the outcome", "schema": {"type": "string"}},
+        "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
     }
     assert "403" not in described["paths"]["/api/toy/{toyId}"]["delete"]["responses"]
 
