@@ -35,8 +35,7 @@ from tests.chaos.wired import wired_system
 
 pytestmark = pytest.mark.e2e
 long = pytest.mark.skipif(os.environ.get("CHAOS_LONG") != "1", reason="CHAOS_LONG is not 1: it takes half a minute")
-BACK_S = 10.0
-HOUR_S = 3600
+BACK_S, HOUR_S = 10.0, 3600
 
 _users = count(1)
 
@@ -318,6 +317,7 @@ def test_limits_are_lowered_on_a_process_that_runs_and_lifted_again(user: int) -
     soon(lambda: charge(user) == 200, "the wallet can write again")
 
 
+@long
 @possible(limits)
 def test_a_service_that_gets_no_more_memory_is_not_ready_until_it_may_have_some() -> None:
     assert limits.memory("reservation", 2)["bytes"] < 2**30
