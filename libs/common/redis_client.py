@@ -89,11 +89,15 @@ class _Connection(asyncio.Protocol):
             raise DependencyDown("redis: too many commands are waiting", retry_after_s=1)
         # Packed before anything is queued: an argument of a wrong type must not leave half a batch behind.
         packed = [_pack(tuple(command)) for command in commands]
+        batch = _Batch(len(commands), self._loop.create_future())
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.extend(packed)
-        batch = _Batch(len(commands), self._loop.create_future())
-        self._waiting.append(batch)
+        try:
+            self._waiting.append(batch)
+            self._unsent.extend(packed)
+        except MemoryError:  # only one of them may have it: later replies would meet the wrong questions
+            self.close("no memory")
+            raise
         self._waiting_count += batch.count
         if self._ticker is None:
             self._ticker = self._loop.call_later(self._tick_s, self._tick)

@@ -32,6 +32,12 @@ SUFFIXES = (".yaml", ".yml")
 WIRED = frozenset({"toxics", "clock", "partition"})
 """Modules of actions that need the proxy on every wire, or a clock of its own for every process."""
 
+STEP = frozenset(
+    {"type", "name", "provider", "ref", "tolerance", "timeout", "pauses", "background", "secrets", "controls"}
+)
+PAUSES = frozenset({"before", "after"})
+"""What Chaos Toolkit reads of a step, and of its pauses."""
+
 Values = dict[str, Any]
 
 
@@ -149,6 +155,10 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _unsound(experiment: Experiment) -> Iterator[str]:
     """What Chaos Toolkit takes, and a run would judge wrongly, or stumble over once its system is up."""
     content, terms = experiment.content, experiment.terms
+    steps = [*content["method"], *content.get("rollbacks", [])]
+    for name, step in ((step.get("name", "a step"), step) for step in steps):
+        for strange in sorted(set(step) - STEP) + sorted(set(step.get("pauses", {})) - PAUSES):
+            yield f"{name}: Chaos Toolkit knows no {strange!r} in a step, and would pass over it"
     names = [step["name"] for step in content["method"] if "name" in step]
     for name in {name for name in names if names.count(name) > 1}:
         yield f"method: two steps are called {name!r}, and cannot be told apart"

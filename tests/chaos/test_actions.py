@@ -317,7 +317,6 @@ def test_limits_are_lowered_on_a_process_that_runs_and_lifted_again(user: int) -
     soon(lambda: charge(user) == 200, "the wallet can write again")
 
 
-@long
 @possible(limits)
 def test_a_service_that_gets_no_more_memory_is_not_ready_until_it_may_have_some() -> None:
     assert limits.memory("reservation", 2)["bytes"] < 2**30

@@ -160,6 +160,8 @@ def test_what_chaos_toolkit_does_not_take_is_told_before_anything_is_started(tmp
         ({"rollbacks": []}, "rollbacks: there has to be at least one action"),
         ({"method": a_kill()["method"] * 2}, "method: two steps are called 'kill redis'"),
         ({"extensions": []}, "extensions: none is called stagedoor"),
+        ({"method": [{**a_kill()["method"][0], "pauses": {"afer": 12}}]}, "kill redis: Chaos Toolkit knows no 'afer'"),
+        ({"method": [{**a_kill()["method"][0], "pause": {"after": 1}}]}, "kill redis: Chaos Toolkit knows no 'pause'"),
     ],
 )
 def test_what_a_run_would_stumble_over_is_told_before_anything_is_started(

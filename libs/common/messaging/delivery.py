@@ -1,8 +1,9 @@
 """What happens to a message once it has arrived: the same on every broker, so it is written once.
 
-The exception's type is the routing decision. Nothing or `Poison` ends a message; `Transient` is tried again in place
-with a bounded back-off, and after a budget of tries the message goes back to the broker, to come again later: it is
-never given up. Anything else is a fault of ours: no further message is started, and nothing is committed for this one.
+The exception's type is the routing decision. Nothing or `Poison` ends a message. `Transient`, or that there was no
+memory, is tried again in place with a bounded back-off, and after a budget of tries the message goes back to the
+broker, to come again later: it is never given up. Anything else is a fault of ours: no further message is started, and
+nothing is committed for this one.
 
 Adapters bring messages to a `Crew` and are told each outcome through `settle`, after the effect and never before.
 """
@@ -85,8 +86,8 @@ async def cancelled(*tasks: "asyncio.Future[object] | asyncio.Future[None]") -> 
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def kept(clock: Clock, work: Callable[[], Awaitable[None]], tell: Callable[[str], None], topic: str) -> None:
-    """Keep a part of a subscription at work until it is cancelled: what it did not expect is logged and told, and it
+async def kept(clock: Clock, work: Callable[[], Awaitable[None]], tell: Callable[[str], None], what: str) -> None:
+    """Keep a background task at work until it is cancelled or done: what it did not expect is logged and told, and it
     begins anew. One that ended would be missed by nobody but those who wait for it."""
     failures = 0
     while True:
@@ -96,10 +97,10 @@ async def kept(clock: Clock, work: Callable[[], Awaitable[None]], tell: Callable
             if (ours := asyncio.current_task()) is None or ours.cancelling():
                 raise
             trouble = "cancelled from inside"
-            _log.warning("subscription begins anew", topic=topic, error=trouble)
+            _log.warning("begins anew", what=what, error=trouble)
         except Exception as fault:  # noqa: BLE001  not swallowed: it is logged, and ping() tells
             trouble = error_text(fault)
-            _log.exception("subscription begins anew", topic=topic)
+            _log.exception("begins anew", what=what)
         else:
             return
         failures += 1
@@ -211,6 +212,8 @@ class Crew(Generic[Token]):
             outcome, error = Outcome.POISON, str(poison)
         except Transient as transient:
             outcome, error = Outcome.TRANSIENT, str(transient)
+        except MemoryError as scarce:  # the handler is not at fault, and others may let go of some
+            outcome, error = Outcome.TRANSIENT, error_text(scarce)
         except asyncio.CancelledError:
             if self._stopping:
                 raise

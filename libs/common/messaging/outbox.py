@@ -14,13 +14,14 @@ a second publish, which every handler takes.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 from libs.common.clock import Clock
 from libs.common.errors import DependencyDown, Problem
 from libs.common.jobs import Cycle
 from libs.common.log import get_logger
-from libs.common.messaging.delivery import backoff_s, cancelled, within
+from libs.common.messaging.delivery import backoff_s, cancelled, kept, within
 from libs.common.messaging.ports import EventBus, Message
 from libs.common.metrics import CommonMetrics
 from libs.common.storage.ports import Store
@@ -59,6 +60,8 @@ class OutboxRelay:
         self._to_mark = asyncio.Event()
         self._stopping = False
         self._is_refused = False
+        self._troubles: dict[str, str] = {}
+        """Parts that met what they did not expect, and what; until they get on again."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cycles = (
             Cycle("outbox_scan", SCAN_PERIOD_S, self._scan, clock, metrics),
@@ -67,12 +70,10 @@ class OutboxRelay:
 
     async def start(self) -> None:
         """Begin publishing. What an earlier life left behind is found by the first scan."""
-        self._tasks = {
-            "publish": asyncio.create_task(self._publish_all()),
-            "mark": asyncio.create_task(self._mark_all()),
-        }
-        for task in self._tasks.values():
-            task.add_done_callback(_say_if_it_died)
+        parts = {"publish": self._publish_all, "mark": self._mark_all}
+        for name, work in parts.items():
+            tell = partial(self._troubles.__setitem__, name)
+            self._tasks[name] = asyncio.create_task(kept(self._clock, work, tell, f"outbox: {name}"))
         for cycle in self._cycles:
             await cycle.start()
 
@@ -84,18 +85,17 @@ class OutboxRelay:
         publish = self._tasks.pop("publish", None)
         if publish is not None:
             self._offered.set()
-            # One that died of an error said so when it did; here the rest is brought to an end.
-            await within(self._clock, STOP_GRACE_S, asyncio.gather(publish, return_exceptions=True))
+            await within(self._clock, STOP_GRACE_S, publish)
         mark = self._tasks.pop("mark", None)
         if mark is not None:
             await cancelled(mark)
             await within(self._clock, STOP_GRACE_S, self._mark_waiting())
 
     async def ping(self) -> None:
-        """Return while the relay works; raise DependencyDown when one of its parts has died."""
-        for name, task in self._tasks.items():
-            if task.done():
-                raise DependencyDown(f"outbox relay: {name} has stopped")
+        """Return while the relay works; raise DependencyDown when one of its parts meets what it did not expect."""
+        if self._troubles:
+            told = "; ".join(f"{name}: {trouble}" for name, trouble in self._troubles.items())
+            raise DependencyDown(f"outbox relay: {told}")
 
     def is_heard(self) -> bool:
         """False while the broker does not take what is published; all of it waits here."""
@@ -107,8 +107,8 @@ class OutboxRelay:
             if len(self._waiting) >= WAITING_COUNT_MAX:
                 break
             if message.id not in self._ours:
-                self._ours.add(message.id)
                 self._waiting.append(message)
+                self._ours.add(message.id)
         self._offered.set()
 
     async def _publish_all(self) -> None:
@@ -121,6 +121,7 @@ class OutboxRelay:
             batch = [self._waiting.popleft() for _ in range(min(BATCH_COUNT_MAX, len(self._waiting)))]
             try:
                 await self._bus.publish(batch)
+                self._published(batch)
             except DependencyDown as down:
                 failures += 1
                 self._is_refused = True
@@ -129,9 +130,12 @@ class OutboxRelay:
                     _log.warning("broker does not take events", error=down.detail, waiting_count=len(self._waiting))
                 await self._clock.sleep(backoff_s(failures))
                 continue
+            except BaseException:  # nothing of it counts as published
+                self._waiting.extendleft(reversed(batch))
+                raise
+            self._troubles.pop("publish", None)
             failures = 0
             self._is_refused = False
-            self._published(batch)
 
     def _published(self, batch: Sequence[Message]) -> None:
         for message in batch:
@@ -148,6 +152,7 @@ class OutboxRelay:
             # Each mark is a write to disk: those of a tenth of a second share one.
             await self._clock.sleep(MARK_DELAY_S if failures == 0 else backoff_s(failures))
             failures = 0 if await self._mark_waiting() else failures + 1
+            self._troubles.pop("mark", None)
 
     async def _mark_waiting(self) -> bool:
         while self._unmarked:
@@ -180,8 +185,3 @@ class OutboxRelay:
     async def _purge(self) -> bool:
         gone = await self._store.purge_published(self._clock.now_ms() - PUBLISHED_KEPT_MS, PURGE_COUNT_MAX)
         return gone >= PURGE_COUNT_MAX
-
-
-def _say_if_it_died(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("outbox relay stopped", exc_info=task.exception())

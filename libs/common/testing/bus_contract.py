@@ -252,10 +252,11 @@ class BusContract:
         await eventually(lambda: notes.all_of(sent))
         assert await bus.dead_letters(topic, GROUP, 10) == []
 
-    async def test_transient_is_tried_again_until_done(self, bus_farm: BusFarm) -> None:
+    @pytest.mark.parametrize("reason", [Transient("busy"), MemoryError()], ids=["transient", "no-memory"])
+    async def test_transient_is_tried_again_until_done(self, bus_farm: BusFarm, reason: Exception) -> None:
         bus, topic, notes = await bus_farm.start("one"), await bus_farm.topic(), Notes()
         sent = messages(topic, 3)
-        await bus.subscribe(topic, GROUP, failing_once_each(notes, {sent[1].id: Transient("busy")}))
+        await bus.subscribe(topic, GROUP, failing_once_each(notes, {sent[1].id: reason}))
         await bus.publish(sent)
         await eventually(lambda: notes.all_of(sent))
         assert await bus.dead_letters(topic, GROUP, 10) == []

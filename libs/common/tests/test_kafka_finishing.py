@@ -1,4 +1,4 @@
-"""A consumer whose commits fail in a way nobody expected, or never come back; without a Kafka."""
+"""A consumer that fails in a way nobody expected, or whose commits never come back; without a Kafka."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -46,6 +46,28 @@ def test_a_fault_in_finishing_is_told_and_finishing_goes_on(monkeypatch: pytest.
         await clock.sleep(1)
         assert len(tries) == 2
         with pytest.raises(DependencyDown, match="the client is gone"):
+            consumer.check()
+        await consumer.abandon()
+
+    with_consumer(play)
+
+
+def test_a_fault_in_a_clients_life_is_told_and_another_client_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    lives: list[str] = []
+
+    async def live(_: GroupConsumer) -> None:
+        lives.append("")
+        if len(lives) == 1:
+            raise MemoryError
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(GroupConsumer, "_live", live)
+
+    async def play(consumer: GroupConsumer, clock: LoopClock) -> None:
+        await consumer.join()
+        await clock.sleep(1)
+        assert len(lives) == 2
+        with pytest.raises(DependencyDown, match="MemoryError"):
             consumer.check()
         await consumer.abandon()
 

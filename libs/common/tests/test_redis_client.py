@@ -119,6 +119,18 @@ async def test_a_connection_that_is_lost_as_soon_as_it_stands_fails_who_waited_f
     await redis.ping()
 
 
+async def test_a_command_that_there_is_no_memory_for_leaves_no_reply_to_another(redis: RedisClient) -> None:
+    class Full(list[bytes]):
+        def extend(self, _more: object) -> None:
+            raise MemoryError
+
+    connection = await redis._connect()
+    connection._unsent = Full()
+    with pytest.raises(MemoryError):
+        await redis.call("ECHO", "lost")
+    assert await asyncio.gather(*(redis.call("ECHO", str(n)) for n in range(3))) == [b"0", b"1", b"2"]
+
+
 async def test_what_waits_is_bounded(redis: RedisClient) -> None:
     await redis.ping()
     with pytest.raises(DependencyDown, match="too many commands"):

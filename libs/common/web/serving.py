@@ -6,11 +6,12 @@ Stop on SIGTERM or SIGINT: say not-ready, let load balancers notice, stop accept
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvloop
 from aiohttp import web
@@ -28,6 +29,12 @@ GC_THRESHOLDS = (20_000, 20, 20)
 
 INSIDE_KEEPALIVE_S = 75.0
 """Longer than our clients keep a connection (15 s), so that a request never meets a closing one."""
+
+NO_MEMORY = b"no memory for a step of the event loop: ending, to be started anew\n"
+EXIT_NO_MEMORY = 71
+STDERR = 2
+SURVIVORS = frozenset({"transport", "future", "task"})
+"""What such a failure can be about without harm to others: the loop closed this connection, or this task has ended."""
 
 logger = log.get_logger(__name__)
 
@@ -58,6 +65,7 @@ def main(service: str, settings_type: type[S], listening: Callable[[S], Sequence
 async def _serve(listening: Sequence[Listening], settings: ServiceSettings) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(end_without_memory)
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopping.set)
     runners = [
@@ -81,6 +89,18 @@ async def _serve(listening: Sequence[Listening], settings: ServiceSettings) -> N
     finally:
         for runner in runners:
             await runner.cleanup()
+
+
+def end_without_memory(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """End the process where a step of the loop itself found no memory, and log whatever else nobody handled.
+
+    What that step was to do is lost: a socket whose connection could not be made accepts none ever after, a timer or a
+    wake-up never comes. Every state we have outlives a kill, and none outlives a process that only looks alive.
+    """
+    if isinstance(context.get("exception"), MemoryError) and not SURVIVORS & context.keys():
+        os.write(STDERR, NO_MEMORY)
+        os._exit(EXIT_NO_MEMORY)
+    loop.default_exception_handler(context)
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:

@@ -133,7 +133,8 @@ async def keep_alive(clock: Clock, live: Callable[[], Awaitable[None]], tell: Ca
     """Await `live` again and again until it returns; `tell` hears why it did not.
 
     `live` raises KafkaError or DependencyDown when it failed, TimeoutError when it made no progress. A cancellation
-    that nobody asked for is a failure too: aiokafka awaits tasks that it has cancelled. Anything else is a fault.
+    that nobody asked for is a failure too: aiokafka awaits tasks that it has cancelled. Anything else is a fault, and
+    is logged as one.
     """
     failures = 0
     while True:
@@ -150,9 +151,9 @@ async def keep_alive(clock: Clock, live: Callable[[], Awaitable[None]], tell: Ca
             if (ours := asyncio.current_task()) is None or ours.cancelling():
                 raise
             trouble = "the client was cancelled from inside"
-        except Exception:
+        except Exception as fault:  # noqa: BLE001  not swallowed: it is logged, and ping() tells
+            trouble = error_text(fault)
             _log.exception("fault in a client's life")
-            raise
         else:
             return
         failures = 1 if clock.monotonic_s() - began_s > FORGIVEN_S else failures + 1
