@@ -31,7 +31,7 @@ def create_app(
     store = store or open_store(settings.store_url, "wallet", clock, settings.mongo_driver)
     bus = bus or open_bus(settings.broker_url, settings.instance, clock, metrics)
     relay = OutboxRelay(store, bus, clock, metrics)
-    service = WalletService(LedgerRepository(store, metrics, relay.offer), clock, metrics)
+    service = WalletService(LedgerRepository(store, metrics, relay.offer), clock, metrics, settings.clock_skew_ms)
     consumers = Consumers(bus, [Subscription(RESERVATION_PAYMENTS, "wallet", payments_handler(service))])
 
     app = base_app(settings, clock, metrics)

@@ -36,8 +36,13 @@ HEADS_MAX = 100_000
 """Heads kept in memory; beyond them the one used longest ago is read again when needed."""
 
 ANSWERED_S = 2.0
-"""For so long a question that was answered is not answered again; whoever missed the answer asks after 5 s. A wallet
-that was away for a while finds every question of that time several times over, at once."""
+"""For so long a question that was answered is not answered again; whoever missed the answer asks after 5 s."""
+
+REMEMBERED_S = 30.0
+"""For so long it is not answered to whoever asked before it was: a wallet that was away for a while finds every
+question of that time several times over, and needs longer than the above for all of them. Whoever did not get the
+answer, which a broker may lose, asks anew within 20 s; and a clock that ran ahead is believed for no longer than this.
+"""
 
 CHECKED_USERS_MAX = 10
 CHECKED_ENTRIES_MAX = 50
@@ -56,15 +61,16 @@ class WalletService:
     insert, is read again and tries once more.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, metrics: WalletMetrics) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, metrics: WalletMetrics, skew_ms: int = 0) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._skew_ms = skew_ms
         self._metrics = metrics
         self._running = RunningWrites(clock)
         self._heads: OrderedDict[int, Entry] = OrderedDict()
         self._turns: dict[int, tuple[asyncio.Lock, int]] = {}
-        self._answered_s: OrderedDict[str, float] = OrderedDict()
-        """When answering each question of the last `ANSWERED_S` began, the oldest first."""
+        self._answered: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        """When answering each question of the last `REMEMBERED_S` began, the oldest first: monotonic s, epoch ms."""
         self._to_check: list[int] = []
 
     async def wallet(self, user: int) -> Entry:
@@ -99,10 +105,10 @@ class WalletService:
         await self._append(user, f"open:{user}", lambda head: open_wallet(head, user, amount, now_ms))
         return await self.wallet(user)
 
-    async def pay(self, reservation: str, attempt: int, user: int, amount: int) -> None:
-        """Decide a payment attempt once, and answer it as often as it is asked, but for `ANSWERED_S`."""
+    async def pay(self, reservation: str, attempt: int, user: int, amount: int, *, asked_ms: int) -> None:
+        """Decide a payment attempt once, and answer it as often as it is asked after the last answer."""
         op, now_ms = pay_op(reservation, attempt), self._clock.now_ms()
-        with self._answering(f"pay {op}") as is_due:
+        with self._answering(f"pay {op}", asked_ms) as is_due:
             if not is_due:
                 return
             entry, is_new = await self._append(
@@ -113,10 +119,10 @@ class WalletService:
                     entry = await self._ledger.by_op(refund_op(reservation, attempt)) or entry
                 await self._ledger.tell_again(entry, answer_of(entry))
 
-    async def cancel(self, reservation: str, attempt: int, user: int) -> None:
+    async def cancel(self, reservation: str, attempt: int, user: int, *, asked_ms: int) -> None:
         """Call a payment attempt off: void it if it was never decided, refund it if it was charged."""
         op, now_ms = pay_op(reservation, attempt), self._clock.now_ms()
-        with self._answering(f"cancel {op}") as is_due:
+        with self._answering(f"cancel {op}", asked_ms) as is_due:
             if not is_due:
                 return
             entry, is_new = await self._append(user, op, lambda head: void(head, user, op, now_ms), answers=True)
@@ -176,20 +182,22 @@ class WalletService:
         raise Contended("This wallet changes too fast; try again.", retry_after_s=1)
 
     @contextmanager
-    def _answering(self, question: str) -> Iterator[bool]:
-        """False when answering it began less than `ANSWERED_S` ago. An event that fails stays with its consumer, which
-        tries again: the same question asked meanwhile may count on it."""
-        now_s = self._clock.monotonic_s()
-        while self._answered_s and next(iter(self._answered_s.values())) <= now_s - ANSWERED_S:
-            self._answered_s.popitem(last=False)
-        if question in self._answered_s:
+    def _answering(self, question: str, asked_ms: int) -> Iterator[bool]:
+        """False when answering it began a moment ago, or after it was asked. An event that fails stays with its
+        consumer, which tries again: the same question asked meanwhile may count on it."""
+        now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+        while self._answered and next(iter(self._answered.values()))[0] <= now_s - REMEMBERED_S:
+            self._answered.popitem(last=False)
+        began_s, began_ms = self._answered.get(question, (float("-inf"), 0))
+        if now_s - began_s < ANSWERED_S or asked_ms + self._skew_ms < began_ms:
             yield False
             return
-        self._answered_s[question] = now_s
+        self._answered[question] = (now_s, now_ms)
+        self._answered.move_to_end(question)
         try:
             yield True
         except BaseException:
-            self._answered_s.pop(question, None)
+            self._answered.pop(question, None)
             raise
 
     def _remember(self, entry: Entry) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from libs.common.events.catalogue import from_message, to_message
@@ -68,8 +69,9 @@ class Scene:
         raise AssertionError("nothing was lost here")
 
     async def tell(self, *events: Any, times: int = 1) -> list[Any]:
-        """Publish events and return all answers heard once the wallets are quiet."""
-        messages = [to_message(event, f"{event}-{n}", "test") for event in events for n in range(times)]
+        """Publish events, asked now where they do not say when, and return all answers once the wallets are quiet."""
+        asked = [replace(event, at_ms=event.at_ms or self.clock.now_ms()) for event in events]
+        messages = [to_message(event, f"{event}-{n}", "test") for event in asked for n in range(times)]
         assert {message.topic for message in messages} == {RESERVATION_PAYMENTS}
         await self.bus.publish(messages)
         await self.clock.sleep(20)
@@ -94,9 +96,9 @@ def in_scene(play: Callable[[Scene], Awaitable[None]]) -> None:
     run_virtual(run())
 
 
-def requested(attempt: int = 1, amount: int = 70) -> PaymentRequested:
-    return PaymentRequested("r-1", attempt, user=7, amount=amount, at_ms=1)
+def requested(attempt: int = 1, amount: int = 70, at_ms: int = 0) -> PaymentRequested:
+    return PaymentRequested("r-1", attempt, user=7, amount=amount, at_ms=at_ms)
 
 
-def cancelled(attempt: int = 1) -> PaymentCancelled:
-    return PaymentCancelled("r-1", attempt, user=7, amount=70, at_ms=1)
+def cancelled(attempt: int = 1, at_ms: int = 0) -> PaymentCancelled:
+    return PaymentCancelled("r-1", attempt, user=7, amount=70, at_ms=at_ms)

@@ -16,7 +16,7 @@ from libs.common.web.idempotency import IdempotencyKey
 from services.wallet.domain import BALANCE_MAX, Entry
 from services.wallet.metrics import WalletMetrics
 from services.wallet.repository import ENTRIES, LedgerRepository
-from services.wallet.service import WalletService
+from services.wallet.service import REMEMBERED_S, WalletService
 from services.wallet.tests.scene import CHARGE, Scene, SlowLedger, cancelled, in_scene, requested
 
 
@@ -67,8 +67,8 @@ def test_what_the_newest_entry_says_is_not_looked_up(monkeypatch: pytest.MonkeyP
         clock, metrics = LoopClock(), WalletMetrics()
         wallet = WalletService(LedgerRepository(MemoryStore(clock), metrics, lambda _: None), clock, metrics)
         await wallet.open(7, 1000)
-        await wallet.pay("r-1", 1, 7, 70)
-        await wallet.cancel("r-1", 1, 7)
+        await wallet.pay("r-1", 1, 7, 70, asked_ms=clock.now_ms())
+        await wallet.cancel("r-1", 1, 7, asked_ms=clock.now_ms())
         return (await wallet.wallet(7)).balance_after
 
     async def by_op(_ledger: LedgerRepository, op: str) -> Entry | None:
@@ -109,7 +109,7 @@ def test_a_charge_is_not_refused_for_points_that_another_instance_has_spent_sinc
         store = MemoryStore(clock)
         one, two = (WalletService(LedgerRepository(store, metrics, lambda _: None), clock, metrics) for _ in range(2))
         await one.open(7, BALANCE_MAX)
-        await two.pay("r-1", 1, 7, 10)
+        await two.pay("r-1", 1, 7, 10, asked_ms=clock.now_ms())
         entry, _ = await one.charge(7, 1, IdempotencyKey("k", "digest", made=False))
         return entry.balance_after
 
@@ -213,6 +213,38 @@ def test_a_wallet_that_comes_back_answers_what_it_was_asked_over_and_over_once_i
         assert await scene.balance(7) == 100
 
     in_scene(play)
+
+
+def test_whoever_asked_before_the_answer_is_not_answered_again_though_it_comes_much_later() -> None:
+    async def play(scene: Scene) -> None:
+        await scene.charge(7, 100)
+        begun_ms = scene.clock.now_ms()
+        await scene.tell(requested(), cancelled())
+        answers = [type(answer) for answer in scene.answers]
+        assert await scene.balance(7) == 100
+        await scene.tell(requested(at_ms=begun_ms - 1), cancelled(at_ms=begun_ms - 1))
+        assert [type(answer) for answer in scene.answers] == answers
+        await scene.clock.sleep(REMEMBERED_S)  # a clock that ran ahead is not believed for ever
+        await scene.tell(cancelled(at_ms=begun_ms - 1))
+        assert len(scene.answers) == len(answers) + 1
+
+    in_scene(play)
+
+
+@pytest.mark.parametrize(("asked_before_ms", "answers"), [(1_000, 2), (1_001, 1)])
+def test_clocks_that_differ_by_no_more_than_is_allowed_take_nobodys_answer(asked_before_ms: int, answers: int) -> None:
+    async def play() -> int:
+        clock, metrics, told = LoopClock(), WalletMetrics(), list[Message]()
+        ledger = LedgerRepository(MemoryStore(clock), metrics, told.extend)
+        wallet = WalletService(ledger, clock, metrics, skew_ms=1_000)
+        await wallet.open(7, 1000)
+        began_ms = clock.now_ms()
+        await wallet.pay("r-1", 1, 7, 70, asked_ms=began_ms)
+        await clock.sleep(5)
+        await wallet.pay("r-1", 1, 7, 70, asked_ms=began_ms - asked_before_ms)
+        return len(told)
+
+    assert run_virtual(play()) == answers
 
 
 def test_a_declined_attempt_stays_declined_and_the_next_one_is_decided_afresh() -> None:

@@ -25,9 +25,9 @@ def no_balance_guard() -> Sequence[Undo]:
 
 
 def no_tombstone() -> Sequence[Undo]:
-    async def cancel(self: WalletService, reservation: str, attempt: int, user: int) -> None:
+    async def cancel(self: WalletService, reservation: str, attempt: int, user: int, *, asked_ms: int) -> None:
         if await self._ledger.by_op(wallet_domain.pay_op(reservation, attempt)) is not None:
-            await original(self, reservation, attempt, user)
+            await original(self, reservation, attempt, user, asked_ms=asked_ms)
             return
         number, now_ms = (await self._head_seq(user)) + 1, self._clock.now_ms()  # type: ignore[attr-defined]
         op = f"void-{number}:{reservation}:{attempt}"
@@ -50,7 +50,7 @@ def no_second_answer() -> Sequence[Undo]:
 
 
 def no_refund_of_a_late_payment() -> Sequence[Undo]:
-    async def cancel(self: WalletService, reservation: str, attempt: int, user: int) -> None:
+    async def cancel(self: WalletService, reservation: str, attempt: int, user: int, **_: int) -> None:
         op, now_ms = wallet_domain.pay_op(reservation, attempt), self._clock.now_ms()
         entry, is_new = await self._append(
             user, op, lambda head: wallet_domain.void(head, user, op, now_ms), answers=True
