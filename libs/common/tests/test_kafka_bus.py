@@ -3,10 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.consumer.fetcher import PartitionRecords
 from typer.testing import CliRunner
 
 from libs.common.errors import DependencyDown, Poison
@@ -174,6 +176,29 @@ class TestKafkaAlone:
         assert len(notes.got) <= 100 + delivery.IN_HAND_COUNT_MAX
         go.set()
         await eventually(lambda: notes.all_of(sent))
+
+    async def test_what_waits_for_room_is_fetched_once(
+        self, bus_farm: BusFarm, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetched, original = Counter[tuple[int, int]](), PartitionRecords.__init__
+
+        def note(self: PartitionRecords, tp: TopicPartition, *rest: Any) -> None:
+            fetched[tp.partition, rest[2]] += 1  # where it begins
+            original(self, tp, *rest)
+
+        monkeypatch.setattr(PartitionRecords, "__init__", note)
+        bus, topic, notes = await bus_farm.start("one"), await bus_farm.topic(), Notes()
+        sent = messages(topic, 3_000)
+
+        async def handle(message: Message) -> None:
+            await asyncio.sleep(0.01)
+            await notes(message)
+
+        await bus.publish(sent)
+        await bus.subscribe(topic, GROUP, handle)
+        await eventually(lambda: notes.all_of(sent))
+        assert len(fetched) >= PARTITIONS
+        assert set(fetched.values()) == {1}
 
     async def test_a_dead_letter_tells_where_it_came_from(self, bus_farm: BusFarm, kafka_farms: KafkaFarms) -> None:
         bus, topic, notes = await bus_farm.start("one"), await bus_farm.topic(), Notes()

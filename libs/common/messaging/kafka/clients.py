@@ -29,6 +29,9 @@ CLOSE_S = 0.5
 FETCH_WAIT_S = 0.2
 """How long the broker holds an empty answer. New messages do not wait for it; a partition that is resumed may."""
 
+FETCH_BYTES_MAX = 256 * 1024
+"""What a client holds of a partition until it is taken, some hundred messages. A larger batch comes all the same."""
+
 METADATA_S = 5.0
 """How old a client's knowledge of partitions and their leaders may be."""
 
@@ -80,6 +83,7 @@ def reader(servers: tuple[str, ...], name: str, *, request_s: float = REQUEST_S,
         client_id=name,
         request_timeout_ms=round(request_s * 1000),
         fetch_max_wait_ms=round(FETCH_WAIT_S * 1000),
+        max_partition_fetch_bytes=FETCH_BYTES_MAX,
         metadata_max_age_ms=round(METADATA_S * 1000),
         enable_auto_commit=False,
         **{"auto_offset_reset": "none", **options},

@@ -1,7 +1,7 @@
 """One instance's share of a group's work on a topic.
 
     getmany, ≤ 200 at a time ──▶ crew, ≤ 16 handlers side by side ──▶ effect ──▶ commit, 100 ms' worth at once
-        paused while there is no room             │ poison ──▶ <topic>.dlq.<group>, then finished
+        once there is room for a good batch       │ poison ──▶ <topic>.dlq.<group>, then finished
                                                   │ put off ──▶ kept here, and brought again a little later
                                                   └ fault ──▶ taking stops, and nothing is committed for it
 
@@ -43,6 +43,10 @@ COMMIT_STUCK_S = 15.0
 """A commit that is on its way for so long though messages arrive never comes back: its client is replaced."""
 
 LETTERS_COUNT_MAX = 500
+
+NOBODYS = -1
+"""A partition to poll for without room: it says that we are alive, and what was fetched stays. What aiokafka has of a
+paused partition it throws away, and fetches all of it again."""
 
 KEPT_COUNT_MAX = 2_000
 """Messages that are put off, or poison and not buried yet; with more, nothing new is taken."""
@@ -212,22 +216,21 @@ class GroupConsumer:
         """Poll once; False when nothing came though there was room for it."""
         self._bring_what_was_put_off()
         room = self._room
-        self._pause_and_resume(room)
-        # Only with room for a good batch; without, a poll still says that we are alive.
         if room < RUNNING_COUNT_MAX:
             self._room_made.clear()
             await within(self._context.clock, POLL_S, self._room_made.wait())
-            await self._client.getmany()
+            await self._client.getmany(TopicPartition(self.topic, NOBODYS))
             return True
+        self._pause_what_is_far_ahead()
         found = await self._client.getmany(timeout_ms=round(POLL_S * 1000), max_records=min(READ_COUNT_MAX, room))
         for partition, records in found.items():
             self._bring(partition.partition, records)
         return bool(found)
 
-    def _pause_and_resume(self, room: int) -> None:
+    def _pause_what_is_far_ahead(self) -> None:
         for partition in self._client.assignment():
             progress = self.progress.get(partition.partition)
-            if room < RUNNING_COUNT_MAX or (progress is not None and progress.is_far_ahead):
+            if progress is not None and progress.is_far_ahead:
                 self._client.pause(partition)
             else:
                 self._client.resume(partition)
