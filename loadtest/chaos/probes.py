@@ -100,7 +100,7 @@ def audit(*, settle_s: float, history: str = "", live: str = "") -> dict[str, An
         )  # fmt: skip
     except subprocess.TimeoutExpired as late:
         raise NotSteady(f"the audit took longer than {late.timeout:g} s") from None
-    if done.returncode > OFFENCES:
+    if done.returncode > OFFENCES or not done.stdout:  # what ends by a fault of its own has the same 1
         raise NotSteady(f"the audit could not be made: {done.stderr.strip()[-300:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -83,10 +83,9 @@ def reader(servers: tuple[str, ...], name: str, *, request_s: float = REQUEST_S,
         client_id=name,
         request_timeout_ms=round(request_s * 1000),
         fetch_max_wait_ms=round(FETCH_WAIT_S * 1000),
-        max_partition_fetch_bytes=FETCH_BYTES_MAX,
         metadata_max_age_ms=round(METADATA_S * 1000),
         enable_auto_commit=False,
-        **{"auto_offset_reset": "none", **options},
+        **{"auto_offset_reset": "none", "max_partition_fetch_bytes": FETCH_BYTES_MAX, **options},
     )
 
 
