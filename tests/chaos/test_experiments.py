@@ -362,3 +362,12 @@ def test_the_auditor_is_given_the_ticket_of_the_environment_and_no_broker_that_n
     monkeypatch.setenv("TOKEN", "theirs")
     probes.audit(settle_s=0.0)
     assert (given["BACKENDS"], given["STATIC_TOKENS"]) == ("", "theirs")
+
+
+def test_an_auditor_that_ends_by_a_fault_of_its_own_is_told_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = subprocess.CompletedProcess([], 1, "", "Traceback …\nTypeError: twice")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(probes.NotSteady, match="(?s)the audit could not be made: .*TypeError: twice"):
+        probes.audit(settle_s=0.0)
