@@ -369,5 +369,5 @@ def test_an_auditor_that_ends_by_a_fault_of_its_own_is_told_with_its_last_words(
 ) -> None:
     ended = subprocess.CompletedProcess([], 1, "", "Traceback …\nTypeError: twice")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
-    with pytest.raises(probes.NotSteady, match="(?s)the audit could not be made: .*TypeError: twice"):
+    with pytest.raises(probes.NotSteady, match=r"(?s)the audit could not be made: .*TypeError: twice"):
         probes.audit(settle_s=0.0)
