@@ -9,6 +9,7 @@ crowd, so that what people saw can be told as before, during and after.
 
 import logging
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Mapping
@@ -144,6 +145,17 @@ class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
         self.began: dict[str, float] = {}
         self.ended: dict[str, float] = {}
 
+    def started(self, *_: Any) -> None:
+        """From here on SIGTERM raises wherever the library is; it may take that for a failure of a probe, and go on."""
+        interrupts = signal.getsignal(signal.SIGTERM)
+
+        def note(*given: Any) -> None:
+            self.is_interrupted = True
+            if callable(interrupts):
+                interrupts(*given)
+
+        signal.signal(signal.SIGTERM, note)
+
     def start_method(self, *_: Any) -> None:
         self.method = True
 
@@ -151,11 +163,7 @@ class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types
         self.method = False
 
     def start_hypothesis_after(self, *_: Any) -> None:
-        try:
-            time.sleep(self.watch_s)
-        except InterruptExecution:  # SIGTERM; the library passes over whatever is raised here
-            self.is_interrupted = True
-            raise
+        time.sleep(self.watch_s)
         self.watched_s = time.monotonic()
 
     def start_activity(self, activity: Any) -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import psutil
 import pytest
 import yaml
 from chaoslib.exceptions import InterruptExecution
+from chaoslib.exit import exit_signals
 
 from infra.local.settings import ROOMS
 from loadtest.buying.crowd import Scene
@@ -124,21 +124,24 @@ def test_a_series_that_is_ended_makes_no_other_run_and_leaves_no_process(by: sig
     assert left == []
 
 
-def test_a_series_that_is_ended_while_the_crowd_is_watched_makes_no_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sigterm(_: float) -> None:
-        raise InterruptExecution
-
+def test_a_series_that_is_ended_where_the_library_passes_over_it_makes_no_other_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def library(*_: Any, event_handlers: list[Notes], **__: Any) -> dict[str, str]:
-        with suppress(InterruptExecution):  # as it does with all that its listeners raise
-            event_handlers[0].start_hypothesis_after()
-        return {"status": "completed"}
+        with exit_signals():
+            event_handlers[0].started()
+            with suppress(InterruptExecution):  # as it does with all that probes and its listeners raise
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise AssertionError("nothing came of it")
+        return {"status": "failed"}
 
-    monkeypatch.setattr(time, "sleep", sigterm)
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(running, "run_experiment", library)
     experiment = read(FOLDER / "F04-redis-killed.yaml")
     nowhere = Target((), "", Scene(1, 1, 1), is_own=False, has_supervisor=False, has_stores=False)
     with pytest.raises(KeyboardInterrupt):
         Attempt(experiment, {"seed": 0}, nowhere)._journal(Notes(8.0))
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_run_whose_system_does_not_start_is_broken_with_the_reason_and_the_series_goes_on(tmp_path: Path) -> None:
