@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,15 @@ def test_what_cannot_be_made_here_is_skipped_by_name_without_a_system(tmp_path: 
     assert "[skipped: it is about BACKENDS=native]" in listed
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Tests that run in the background of a shell ignore it, and so would whatever they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_a_series_that_is_ended_makes_no_other_run_and_leaves_no_process(by: signal.Signals, tmp_path: Path) -> None:
     content = yaml.safe_load(BRIEF.read_text())
