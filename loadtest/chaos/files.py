@@ -155,10 +155,9 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _unsound(experiment: Experiment) -> Iterator[str]:
     """What Chaos Toolkit takes, and a run would judge wrongly, or stumble over once its system is up."""
     content, terms = experiment.content, experiment.terms
-    steps = [*content["method"], *content.get("rollbacks", [])]
-    for name, step in ((step.get("name", "a step"), step) for step in steps):
+    for step in [*content["method"], *content.get("rollbacks", [])]:
         for strange in sorted(set(step) - STEP) + sorted(set(step.get("pauses", {})) - PAUSES):
-            yield f"{name}: Chaos Toolkit knows no {strange!r} in a step, and would pass over it"
+            yield f"{step.get('name', 'a step')}: Chaos Toolkit knows no {strange!r} in a step, and would pass over it"
     names = [step["name"] for step in content["method"] if "name" in step]
     for name in {name for name in names if names.count(name) > 1}:
         yield f"method: two steps are called {name!r}, and cannot be told apart"

@@ -19,7 +19,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from libs.common.clock import Clock
 from libs.common.errors import DependencyDown
 from libs.common.log import get_logger
-from libs.common.messaging.delivery import backoff_s, error_text
+from libs.common.messaging.delivery import backoff_s, error_text, kept
 
 REQUEST_S = 5.0
 
@@ -132,33 +132,31 @@ def _ended(task: "asyncio.Task[None]") -> None:
         task.exception()  # or one that ends after it was left behind would be told as never looked at
 
 
-async def keep_alive(clock: Clock, live: Callable[[], Awaitable[None]], tell: Callable[[str], None]) -> None:
+async def keep_alive(
+    clock: Clock, live: Callable[[], Awaitable[None]], tell: Callable[[str], None], topic: str
+) -> None:
     """Await `live` again and again until it returns; `tell` hears why it did not.
 
-    `live` raises KafkaError or DependencyDown when it failed, TimeoutError when it made no progress. A cancellation
-    that nobody asked for is a failure too: aiokafka awaits tasks that it has cancelled. Anything else is a fault, and
-    is logged as one.
+    `live` raises KafkaError or DependencyDown when it failed, TimeoutError when it made no progress. Anything else,
+    such as a cancellation that nobody asked for (aiokafka awaits tasks that it has cancelled), is for `kept`.
     """
-    failures = 0
-    while True:
-        began_s = clock.monotonic_s()
-        try:
-            await live()
-        except TimeoutError:
-            trouble = "nothing came, though there is something"
-        except DependencyDown as down:
-            trouble = down.detail
-        except KafkaError as error:
-            trouble = str(error)
-        except asyncio.CancelledError:
-            if (ours := asyncio.current_task()) is None or ours.cancelling():
-                raise
-            trouble = "the client was cancelled from inside"
-        except Exception as fault:  # noqa: BLE001  not swallowed: it is logged, and ping() tells
-            trouble = error_text(fault)
-            _log.exception("fault in a client's life")
-        else:
-            return
-        failures = 1 if clock.monotonic_s() - began_s > FORGIVEN_S else failures + 1
-        tell(trouble)
-        await clock.sleep(backoff_s(failures))
+
+    async def lives() -> None:
+        failures = 0
+        while True:
+            began_s = clock.monotonic_s()
+            try:
+                await live()
+            except TimeoutError:
+                trouble = "nothing came, though there is something"
+            except DependencyDown as down:
+                trouble = down.detail
+            except KafkaError as error:
+                trouble = str(error)
+            else:
+                return
+            failures = 1 if clock.monotonic_s() - began_s > FORGIVEN_S else failures + 1
+            tell(trouble)
+            await clock.sleep(backoff_s(failures))
+
+    await kept(clock, lives, tell, topic)

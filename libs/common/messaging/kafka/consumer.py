@@ -90,7 +90,7 @@ class GroupConsumer:
         """Join the group and work in the background. Returns with partitions in hand, unless that takes long."""
         clock = self._context.clock
         self._tasks = {
-            "take": asyncio.create_task(keep_alive(clock, self._live, self._in_trouble)),
+            "take": asyncio.create_task(keep_alive(clock, self._live, self._in_trouble, self.topic)),
             "finish": asyncio.create_task(kept(clock, self._finish_all, self._in_trouble, self.topic)),
         }
         await within(clock, self._context.times.join_s, self._joined.wait())

@@ -63,7 +63,7 @@ class TopicListener:
         ends = await self._context.cluster.next_offsets(partitions)
         self.positions = {partition.partition: end for partition, end in ends.items()}
         self._looked_s = self._polled_s = self._context.clock.monotonic_s()
-        self._task = asyncio.create_task(keep_alive(self._context.clock, self._live, self._in_trouble))
+        self._task = asyncio.create_task(keep_alive(self._context.clock, self._live, self._in_trouble, self.topic))
 
     async def stop(self) -> None:
         if self._task is not None:
