@@ -89,6 +89,10 @@ class PaymentKeys(Protocol):
         """True when the key is for this reservation and this body; False when it was claimed for others before."""
         ...
 
+    async def was_claimed(self, user: int, key: str, reservation: str, body_digest: str) -> bool | None:
+        """What `claim` says of a key that was claimed before; None for one that was not. Claims nothing."""
+        ...
+
     async def purge(self, made_before_ms: int, limit: int) -> int:
         """Delete at most `limit` keys; how many went."""
         ...

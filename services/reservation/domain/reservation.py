@@ -37,6 +37,7 @@ from services.reservation.domain.problems import (
 )
 
 ATTEMPTS_MAX = 50
+OTHER_BODY = "This key has paid with another body; use a new key for a new payment."
 RESEND_MS, RESEND_MAX_MS = 5_000, 20_000
 """Quiet time after which the wallet is asked again: as long as it has been silent already, within these."""
 
@@ -214,7 +215,7 @@ def begin_payment(known: Reservation | None, attempt: Attempt, seen_count: int, 
     """
     reservation = found(known)
     if any(tried.key == attempt.key and tried.body_digest != attempt.body_digest for tried in reservation.attempts):
-        raise IdempotencyMismatch("This key has paid with another body; use a new key for a new payment.")
+        raise IdempotencyMismatch(OTHER_BODY)
     last = reservation.attempts[-1] if reservation.attempts else None
     is_own = last is not None and last.key == attempt.key
     if reservation.status == "CONFIRMED" or (is_own and last is not None and last.outcome == "completed"):

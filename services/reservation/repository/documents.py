@@ -155,7 +155,15 @@ class PaymentKeyDocuments:
         except AlreadyExists:
             # None: it was purged between the two steps, so nobody else has it any more.
             claimed = await self._keys.get(id_) or claimed
-        return bool(claimed["reservation"] == reservation and claimed["body_digest"] == body_digest)
+        return _is_for(claimed, reservation, body_digest)
+
+    async def was_claimed(self, user: int, key: str, reservation: str, body_digest: str) -> bool | None:
+        claimed = await self._keys.get(derived_id("k", user, "pay", key))
+        return None if claimed is None else _is_for(claimed, reservation, body_digest)
 
     async def purge(self, made_before_ms: int, limit: int) -> int:
         return await self._keys.purge(Where("made_ms", "<", made_before_ms), limit=limit)
+
+
+def _is_for(claimed: Body, reservation: str, body_digest: str) -> bool:
+    return bool(claimed["reservation"] == reservation and claimed["body_digest"] == body_digest)

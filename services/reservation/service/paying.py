@@ -12,7 +12,15 @@ from libs.common.web.admission import Admission
 from libs.common.web.idempotency import IdempotencyKey
 from services.reservation.domain.block import block_id, pin
 from services.reservation.domain.problems import HoldExpired
-from services.reservation.domain.reservation import Attempt, Reservation, begin_payment, found, is_paid, owned
+from services.reservation.domain.reservation import (
+    OTHER_BODY,
+    Attempt,
+    Reservation,
+    begin_payment,
+    found,
+    is_paid,
+    owned,
+)
 from services.reservation.ports import Books
 from services.reservation.service.duties import Duties
 from services.reservation.service.waiting import Waiter, Waiters
@@ -73,7 +81,12 @@ class Paying:
             skew_ms=self._settings.clock_skew_ms,
         )
         # Decided on what was read, before anything is touched: refusals cost no write, and a twin only joins.
-        rehearsed = decide(known)
+        try:
+            rehearsed = decide(known)
+        except HoldExpired:
+            if await self._came_before_refund(known, key):
+                return known
+            raise
         if rehearsed.state is None:
             # Paying what is paid answers with the payment there was, and uses up the key all the same.
             await self._claim_key(known, key, now_ms)
@@ -98,7 +111,20 @@ class Paying:
         if key.made or any(attempt.key == key.value for attempt in known.attempts):
             return
         if not await self._books.payment_keys.claim(known.user, key.value, known.id, key.body_digest, now_ms):
-            raise IdempotencyMismatch("This key has paid with another body; use a new key for a new payment.")
+            raise IdempotencyMismatch(OTHER_BODY)
+
+    async def _came_before_refund(self, known: Reservation, key: IdempotencyKey) -> bool:
+        """True for a key that was claimed for this payment before its refund: it may have been answered with it, as the
+        key that began it was, and the first answer stays. A key that comes after it claims nothing.
+
+        Raises IdempotencyMismatch.
+        """
+        if key.made or known.status not in ("REFUNDING", "REFUNDED"):
+            return False
+        is_same = await self._books.payment_keys.was_claimed(known.user, key.value, known.id, key.body_digest)
+        if is_same is False:
+            raise IdempotencyMismatch(OTHER_BODY)
+        return is_same is True
 
     async def _pin(self, known: Reservation, now_ms: int) -> None:
         """From here on the seats do not lapse. Raises HoldExpired."""

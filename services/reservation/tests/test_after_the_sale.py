@@ -95,6 +95,42 @@ def test_a_refund_gives_the_points_back_once_and_the_seats_to_others() -> None:
     in_scene(play)
 
 
+def test_a_key_that_was_answered_with_another_keys_payment_is_answered_with_it_after_the_refund_too() -> None:
+    async def play(scene: Scene) -> None:
+        id_ = await scene.held(7)
+        assert (await scene.pay(id_, "declined")).status == 402
+        scene.wallet.balance[7] = 10 * PRICE
+        other = await scene.held(7, (3,))
+        keys = [*(f"key-{n}" for n in range(18)), "declined"]
+        at_once = await asyncio.gather(
+            *(scene.pay(id_, key, at=(scene.one, scene.two)[n % 2]) for n, key in enumerate(keys))
+        )
+        assert {reply.status for reply in at_once} <= {200, 409}
+        keys.append("late")
+        paid = [await scene.pay(id_, key) for key in keys]
+        assert {reply.status for reply in paid} == {200}
+        await asyncio.sleep(1)
+        scene.wallet.deaf = True
+        await scene.refund(id_)
+        for status in ("REFUNDING", "REFUNDED"):
+            assert await scene.status(id_) == status
+            for key in keys:
+                again = await scene.pay(id_, key, at=scene.two, by=visitor(7, ended=True))
+                assert (again.status, again.json) == (200, paid[0].json)
+                assert again.headers["idempotent-replayed"] == "true"
+            for key in ("", "new", "new"):
+                assert (await scene.pay(id_, key)).code == "HOLD_EXPIRED"
+            scene.wallet.deaf = False
+            await asyncio.sleep(6)
+        body = {"userId": 7, "reservationId": id_, "token": "another"}
+        for reply in [await scene.send("POST", PAY, body, key, by=visitor(7)) for key in keys]:
+            assert (reply.status, reply.code) == (422, "IDEMPOTENCY_MISMATCH")
+        assert (await scene.pay(other, "new")).status == 200  # what was refused has not used it up
+        assert (scene.wallet.ledger[id_, 2], len(scene.wallet.charged)) == ("refund", 1)
+
+    in_scene(play)
+
+
 def test_a_refund_is_asked_for_again_until_the_wallet_answers() -> None:
     async def play(scene: Scene) -> None:
         scene.wallet.balance[7] = 2 * PRICE
