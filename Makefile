@@ -23,7 +23,8 @@ help: ## list the targets
 
 ## Run the system (PORT=8080 STATE_DIR=.run and the other knobs come from the environment)
 
-# The supervisor takes the shell's place, so that every signal reaches it, and ends when make does, even by kill -9.
+# What starts a system takes the shell's place (`exec`): a shell between would get make's SIGTERM and pass nothing on.
+# The supervisor also ends when make does by kill -9.
 run: .venv/.run-stamp ## run everything until Ctrl-C or SIGTERM
 	@exec $(LOCAL) run --parent $$PPID
 
@@ -89,7 +90,7 @@ down: .venv/.run-stamp ## stop the containers; what they stored stays in its vol
 
 # SECONDS counts only when it is given to this command: shells have a variable of that name of their own.
 load: .venv/.dev-stamp ## load a fresh system, audit it, plot it: PROFILE=spike ENGINE=k6 SCRIPT=file SECONDS=n USERS=n TARGET=url
-	@$(BIN)/python -m loadtest $(or $(PROFILE),load) $(if $(ENGINE),--engine "$(ENGINE)") $(if $(SCRIPT),--script "$(SCRIPT)") \
+	@exec $(BIN)/python -m loadtest $(or $(PROFILE),load) $(if $(ENGINE),--engine "$(ENGINE)") $(if $(SCRIPT),--script "$(SCRIPT)") \
 	  $(if $(call said,SECONDS),--seconds "$(SECONDS)") $(if $(USERS),--users "$(USERS)") \
 	  $(if $(TARGET),--target "$(TARGET)") $(if $(TOKEN),--token "$(TOKEN)") $(if $(FOLDER),--folder "$(FOLDER)")
 
@@ -131,16 +132,16 @@ kills: .venv/.dev-stamp ## kill, freeze and replace real processes under a sale:
 	@KILLS_SEEDS=$(or $(SEEDS),1) KILLS_FIRST=$(or $(FIRST),0) $(BIN)/pytest tests/kills $(ARGS)
 
 overload: .venv/.dev-stamp ## offer a fresh system four times what it can do, for SECONDS=60; 3 minutes
-	@$(BIN)/python -m loadtest.overload $(if $(call said,SECONDS),--seconds "$(SECONDS)")
+	@exec $(BIN)/python -m loadtest.overload $(if $(call said,SECONDS),--seconds "$(SECONDS)")
 
 nightly: .venv/.dev-stamp ## run all that takes long, one after another, and tell what passed; a night
-	@$(BIN)/python -m tests.nightly
+	@exec $(BIN)/python -m tests.nightly
 
 incident: .venv/.dev-stamp ## expire the caches of 2,400 readers: off, cashews, ours; ARGS="--outage-s 12", 2 minutes at most
-	@$(BIN)/python -m loadtest.incident $(ARGS)
+	@exec $(BIN)/python -m loadtest.incident $(ARGS)
 
 chaos: .venv/.dev-stamp ## break a running system in every way of the matrix: EXPERIMENT=F4 SEEDS=20 FIRST=0 BACKENDS=native, or LIST=1
-	@$(BIN)/python -m loadtest.chaos $(if $(LIST),list,run --experiment "$(EXPERIMENT)" \
+	@exec $(BIN)/python -m loadtest.chaos $(if $(LIST),list,run --experiment "$(EXPERIMENT)" \
 	  --seeds $(or $(SEEDS),0) --first $(or $(FIRST),0))
 
 chaos-results: .venv/.dev-stamp ## write docs/chaos/results.md from the runs that were made
