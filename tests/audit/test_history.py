@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from loadtest.audit.clients import BEHIND_MS
 from loadtest.audit.doors.ports import CannotRead
 from loadtest.audit.history import read_history
 from tests.audit.scene import Ground
@@ -226,14 +227,20 @@ def test_i11_one_place_for_two(ground: Ground) -> None:
     assert ground.audit().names("I11", claim)
 
 
-def test_i11_somebody_who_waits_behind_those_who_came_later(ground: Ground) -> None:
+@pytest.mark.parametrize(("more_ms", "is_named"), [(0, False), (1, True), (60_000, True)])
+def test_i11_somebody_who_waits_for_longer_behind_those_who_came_later_than_a_gateway_may_be_behind(
+    ground: Ground, more_ms: int, is_named: bool
+) -> None:
     picks = call("GET", "/token", 200)
     first = next(found for found in ground.calls() if picks(found))
-    later = {**first, "sent_ms": first["sent_ms"] + 9_000, "answered_ms": first["answered_ms"] + 9_000}
+    sent_ms = first["answered_ms"] + BEHIND_MS + more_ms
     waits = {"uuid": first["ticket"], "state": "WAITING", "position": 2}
-    inside = "10001000-0000-8002-9de3-6d00ac257c65"
-    ground.with_lines([{**first, "ticket": inside}, {**later, "body": {"waitingQueueWithPositionResult": waits}}])
-    assert ground.audit().names("I11", "place 1 of room 1 waits, and place 2 is inside")
+    later = {**first, "sent_ms": sent_ms, "answered_ms": sent_ms, "body": {"waitingQueueWithPositionResult": waits}}
+    ground.with_lines([{**first, "ticket": "10001000-0000-8002-9de3-6d00ac257c65"}, later])
+    assert ground.audit().names("I11", "place 1 of room 1 waits, and place 2 is inside") == is_named
+    waits["position"] = 1  # as for somebody who came after the offer had lapsed
+    ground.with_lines([{**first, "ticket": "10001000-0000-8002-9de3-6d00ac257c65"}, later])
+    assert not ground.audit().names("I11", "waits, and place")
 
 
 def test_i12_an_answer_about_somebody_elses_ticket(ground: Ground) -> None:

@@ -8,7 +8,8 @@ from services.gateway.service.queue_client import QueueClient
 from services.gateway.service.single_flight import SingleFlight
 
 READ_EVERY_S = 10.0
-"""How often the rooms are read although every tick is heard: it finds new rooms and heals what nobody noticed."""
+"""How often the rooms are read although every tick is heard: it finds new rooms and heals what nobody noticed. How old
+a position may be that is told where nothing is heard follows from it (README.md), and the auditor goes by that."""
 
 ASK_AGAIN_S = 1.0
 """How long an unknown room stays unknown without asking: made-up room numbers must not reach the queue one by one."""
