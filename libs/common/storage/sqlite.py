@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -80,9 +81,10 @@ class SqliteStore:
     async def start(self) -> None:
         writing = await asyncio.to_thread(self._open)
         self._reading = _connect(self._path)
-        self._searching = _connect(self._path)
-        self._searcher = ThreadPoolExecutor(1, "sqlite-search")
         loop = asyncio.get_running_loop()
+        self._searcher = ThreadPoolExecutor(1, "sqlite-search")
+        # Opened by the thread that uses it, which is there from now on: a request may find no memory for a new one.
+        self._searching = await loop.run_in_executor(self._searcher, _connect, self._path)
         self._writer = threading.Thread(
             target=self._write_groups, args=(writing, loop), name="sqlite-write", daemon=True
         )
@@ -182,26 +184,30 @@ class SqliteStore:
         return connection
 
     def _write_groups(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """The writer thread: group after group, until the None that `stop` puts at the end."""
+        """The writer thread: group after group, until the None that `stop` puts at the end. All wait for it, so nothing
+        else ends it: what fails between two transactions is for the loop to judge, which ends a process without memory
+        (`libs.common.web.serving`), and whoever is in hand is told that it may be written."""
         stopping = False
         while not stopping:
-            first = self._writes.get()
-            group = [] if first is None else [first, *self._waiting_writes()]
-            stopping = first is None or group[-1] is None
-            writes = [write for write in group if write is not None]
-            if writes:
-                told = _commit_group(connection, writes)
-                loop.call_soon_threadsafe(_tell, told)
+            group: list[_Write | None] = []
+            try:
+                self._take_group(group)
+                writes = [write for write in group if write is not None]
+                stopping = len(writes) < len(group)
+                if writes:
+                    loop.call_soon_threadsafe(_tell, _commit_group(connection, writes))
+            except Exception as error:  # noqa: BLE001  whatever it was, who waits is told
+                loop.call_exception_handler({"message": "the store's writer failed", "exception": error})
+                unknown = DependencyDown("The outcome of this write is unknown.", retry_after_s=1)
+                loop.call_soon_threadsafe(_tell, [(write, None, unknown) for write in group if write is not None])
         connection.close()
 
-    def _waiting_writes(self) -> list[_Write | None]:
-        waiting: list[_Write | None] = []
-        while len(waiting) < GROUP_COUNT_MAX - 1 and (not waiting or waiting[-1] is not None):
-            try:
-                waiting.append(self._writes.get_nowait())
-            except Empty:
-                break
-        return waiting
+    def _take_group(self, group: list[_Write | None]) -> None:
+        """Wait for a write, and take what waits behind it. Into a list of the caller's, who has it whatever happens."""
+        group.append(self._writes.get())
+        with suppress(Empty):
+            while len(group) < GROUP_COUNT_MAX and group[-1] is not None:
+                group.append(self._writes.get_nowait())
 
 
 class SqliteCollection:

@@ -30,7 +30,7 @@ GC_THRESHOLDS = (20_000, 20, 20)
 INSIDE_KEEPALIVE_S = 75.0
 """Longer than our clients keep a connection (15 s), so that a request never meets a closing one."""
 
-NO_MEMORY = b"no memory for a step of the event loop: ending, to be started anew\n"
+NO_MEMORY = b"no memory for a step that all wait for: ending, to be started anew\n"
 EXIT_NO_MEMORY = 71
 STDERR = 2
 SURVIVORS = frozenset({"transport", "future", "task"})
@@ -92,7 +92,8 @@ async def _serve(listening: Sequence[Listening], settings: ServiceSettings) -> N
 
 
 def end_without_memory(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """End the process where a step of the loop itself found no memory, and log whatever else nobody handled.
+    """End the process where a step of the loop itself, or a thread that all wait for, found no memory, and log whatever
+    else nobody handled.
 
     What that step was to do is lost: a socket whose connection could not be made accepts none ever after, a timer or a
     wake-up never comes. Every state we have outlives a kill, and none outlives a process that only looks alive.

@@ -32,6 +32,7 @@ from libs.common.errors import DependencyDown, Overloaded, Problem
 from libs.common.ids import fingerprint
 from services.catalog.metrics import CacheMetrics
 from services.catalog.ports import SharedCache
+from services.catalog.service.unreadable import UnreadableKeys
 
 LOADS_RUNNING_MAX = 256
 """Loads of one kind that are under way; more are refused."""
@@ -133,6 +134,7 @@ class Cache(Generic[T]):
         )
         self._entries: OrderedDict[int, _Entry[T]] = OrderedDict()
         self._absent: OrderedDict[int, float] = OrderedDict()
+        self._unreadable = UnreadableKeys(source.kind, clock)
         self._flights: dict[int, asyncio.Task[T | None]] = {}
         self._detached: set[asyncio.Task[T | None]] = set()
         self._sharing: set[asyncio.Task[None]] = set()
@@ -149,7 +151,7 @@ class Cache(Generic[T]):
         """
         entry = self._entries.get(key)
         if entry is None:
-            return await self._get_absent(key)
+            return await self._get_missing(key)
         now_s = self._clock.monotonic_s()
         left_s = entry.expires_s - now_s
         if left_s > 0:
@@ -164,8 +166,7 @@ class Cache(Generic[T]):
             self._entries.move_to_end(key)
             self._refresh(key, entry, now_s)
             return entry.value
-        self._miss.inc()
-        return await asyncio.shield(self._flight(key))
+        return await self._get_missing(key)
 
     def peek(self, key: int) -> T | None:
         """What is in memory, whatever its age; asking changes nothing."""
@@ -177,12 +178,11 @@ class Cache(Generic[T]):
         return [entry.value for entry in self._entries.values()]
 
     def is_due(self, key: int) -> bool:
-        """True when a background refresh should load the key: it is not there, or near its end and not just tried."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return True
-        now_s = self._clock.monotonic_s()
-        return entry.expires_s - now_s < KEEP_SHARE * self._life.ttl_s and now_s >= entry.retry_s
+        """True when a background refresh should load the key: it is not there, or near its end, and not just tried."""
+        now_s, entry = self._clock.monotonic_s(), self._entries.get(key)
+        if self._unreadable.are_put_off(key) or self._absent.get(key, now_s) > now_s:
+            return False
+        return entry is None or (entry.expires_s - now_s < KEEP_SHARE * self._life.ttl_s and now_s >= entry.retry_s)
 
     async def refresh(self, key: int) -> T | None:
         """Load the key whatever is in memory; joins a load under way. Raises as `get` does."""
@@ -194,6 +194,7 @@ class Cache(Generic[T]):
         The next load drops the shared copy and asks the store.
         """
         self._absent.pop(key, None)
+        self._unreadable.forget(key)
         self._changed.add(key)
         flight = self._flights.pop(key, None)
         if flight is not None:
@@ -211,12 +212,12 @@ class Cache(Generic[T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _get_absent(self, key: int) -> T | None:
-        until_s = self._absent.get(key)
-        if until_s is not None and until_s > self._clock.monotonic_s():
+    async def _get_missing(self, key: int) -> T | None:
+        if self._absent.get(key, 0.0) > self._clock.monotonic_s():
             self._absent_read.inc()
             return None
         self._miss.inc()
+        self._unreadable.check(key)
         return await asyncio.shield(self._flight(key))
 
     def _is_early(self, entry: _Entry[T], left_s: float) -> bool:
@@ -252,6 +253,17 @@ class Cache(Generic[T]):
             logger.error("load failed", kind=self._source.kind, key=key, exc_info=error)
 
     async def _load(self, key: int) -> T | None:
+        try:
+            value = await self._bring(key)
+        except (Problem, MemoryError):  # neither says anything about what is stored
+            raise
+        except Exception as wrong:
+            self._changed.add(key)  # nor is a shared copy of it to be believed
+            raise self._unreadable.found(key, wrong) from wrong
+        self._unreadable.forget(key)
+        return value
+
+    async def _bring(self, key: int) -> T | None:
         began_s = self._clock.monotonic_s()
         copy = await self._fetch(key)
         cost_s = self._clock.monotonic_s() - began_s

@@ -17,6 +17,7 @@ from services.catalog.metrics import CatalogMetrics
 from services.catalog.ports import SharedCache, Shelf
 from services.catalog.service.boards import ConcertBoard, ConcertList, SeatMap
 from services.catalog.service.cache import Cache, Lifetime, Source
+from services.catalog.service.unreadable import Unreadable
 
 ALL = 0
 """The one key under which the list of all concerts is cached."""
@@ -82,7 +83,7 @@ class Library:
             await cache.stop()
 
     async def ping(self) -> None:
-        """Raises DependencyDown until everything was loaded once."""
+        """Raises DependencyDown until everything that can be read was loaded once."""
         if not self._is_warm:
             raise DependencyDown("The caches are not warm yet.")
 
@@ -93,12 +94,13 @@ class Library:
 
         async def load(due: tuple[Cache[Any], int]) -> None:
             cache, key = due
-            await cache.refresh(key)
+            with suppress(Unreadable):  # the cache has said so, and the others are not to wait for it
+                await cache.refresh(key)
 
         went_well = await each(waiting, load, WARM_RUNNING_MAX)
-        self._is_warm = self._is_warm or not waiting
+        self._is_warm = self._is_warm or (not waiting and self._reads_maps())
         # What is loaded first names what to load next; once all is warm, the next cycle is soon enough for that.
-        return went_well and (not self._is_warm or len(waiting) == WARM_COUNT_MAX)
+        return went_well and bool(waiting) and (not self._is_warm or len(waiting) == WARM_COUNT_MAX)
 
     async def schedule_ids(self) -> list[int]:
         """Every published schedule. Raises DependencyDown."""
@@ -149,6 +151,11 @@ class Library:
                 if room >= 0:
                     fitting.append(listing.schedule)
             yield concert, fitting
+
+    def _reads_maps(self) -> bool:
+        """False when not one seat map can be read: a release that is to blame for that takes nobody's place."""
+        kept = self._kept_schedules()
+        return not kept or any(self.schedules.peek(schedule) is not None for schedule in kept)
 
     async def _load_list(self, _: int) -> bytes:
         return orjson.dumps([concert_body(concert) for concert in await self._shelf.concerts()])

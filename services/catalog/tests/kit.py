@@ -19,6 +19,7 @@ from libs.common.testing.virtual import START_MS, LoopClock, run_virtual
 from libs.common.web.admission import Admission
 from libs.common.web.upstream import Reply
 from services.catalog.app import create_app
+from services.catalog.repository import SCHEDULES
 from services.catalog.settings import CatalogSettings
 
 INSIDE = Admission("ticket-1", room=1, sequence=1).headers()
@@ -198,6 +199,15 @@ class Scene:
     async def publish(self, body: dict[str, Any] | None = None, concert: int | None = None) -> Answered:
         draft = body or concert_body()
         return await self.client.call("PUT", f"/internal/v1/concerts/{concert or draft['id']}", draft)
+
+    async def rewrite(self, schedule: int, body: dict[str, Any]) -> dict[str, Any]:
+        """Put something else in the place of a schedule's document and its shared copy; what was stored."""
+        documents = self.store.collection(SCHEDULES)
+        found = await documents.load(str(schedule))
+        await documents.swap(str(schedule), found.version, body, [])
+        self.shared.copies.pop(f"stagedoor:catalog:v1:schedule:{schedule}", None)
+        was: dict[str, Any] = found.body
+        return was
 
     async def tell(self, *events: Any) -> None:
         """Publish events about seats; they are heard before this returns."""

@@ -59,6 +59,9 @@ OPTIONS: dict[str, Any] = {
     "maxPoolSize": POOL_COUNT_MAX,
 }
 
+NO_THREAD = "can't start new thread"
+"""What Python's RuntimeError says where the system gives it no thread: motor runs operations in threads."""
+
 UNIQUE_PREFIX = "one_"
 """The index of a unique field is called this and the field: by the name a refused write is told apart."""
 
@@ -113,6 +116,11 @@ class Connection:
         except PyMongoError as error:
             # The name alone: the text has addresses in it, and this sentence is told to clients.
             raise DependencyDown(f"The store does not answer ({type(error).__name__}).", retry_after_s=1) from error
+        except RuntimeError as error:
+            if NO_THREAD not in str(error):
+                raise
+            # It stays in motor's queue, for a thread that is free later: as unknown as if the reply had been lost.
+            raise DependencyDown("The store does not answer (no memory for a thread).", retry_after_s=1) from error
         finally:
             self._turns.release()
 
