@@ -13,9 +13,9 @@ NOT_MADE = 2
 
 
 def run_command(main: Callable[..., None]) -> None:
-    """Run `main` with the options of the command line. SIGTERM ends it as Ctrl-C does, so that what it started is ended
-    on the way out. A CannotRun or ConfigError becomes its sentence and exit code 2."""
-    signal.signal(signal.SIGTERM, _stop)
+    """Run `main` with the options of the command line. SIGTERM ends it as Ctrl-C does. A CannotRun or ConfigError
+    becomes its sentence and exit code 2."""
+    heed_sigterm()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     try:
@@ -23,6 +23,11 @@ def run_command(main: Callable[..., None]) -> None:
     except (CannotRun, ConfigError) as sentence:
         print(sentence, file=sys.stderr)
         sys.exit(NOT_MADE)
+
+
+def heed_sigterm() -> None:
+    """From here on SIGTERM ends this process as Ctrl-C does, so that what it started is ended on the way out."""
+    signal.signal(signal.SIGTERM, _stop)
 
 
 def _stop(*_: object) -> None:

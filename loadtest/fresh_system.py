@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,14 +24,21 @@ STOP_TIMEOUT_S = 15.0
 class FreshSystem:
     """A fresh system of `make run` in a temporary state folder, for the time of a `with`. Another command may start
     it, where that behaves the same and takes the same verbs; `variables` is the environment in which they find it.
-    It ends with this process, even by kill -9. Entering raises CannotRun when it does not become ready."""
+    Its logs are copied to `logs` when it has ended, whether it became ready or not. It ends with this process, even by
+    kill -9. Entering raises CannotRun when it does not become ready."""
 
     def __init__(
-        self, environment: dict[str, str], *, port: int = PORT, command: tuple[str, ...] = ("infra.local", "run")
+        self,
+        environment: dict[str, str],
+        *,
+        port: int = PORT,
+        command: tuple[str, ...] = ("infra.local", "run"),
+        logs: Path | None = None,
     ) -> None:
         self._environment = environment
         self._port = port
         self._command = command
+        self._logs = logs
 
     def __enter__(self) -> "FreshSystem":
         self._state = tempfile.TemporaryDirectory(prefix="stagedoor-bench-")
@@ -54,12 +62,24 @@ class FreshSystem:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._state, self._process:  # the process also closes its pipe, and is waited for once it is killed
+        with self._state:
+            try:
+                self._end()
+            finally:
+                self._keep_logs()
+
+    def _end(self) -> None:
+        with self._process:  # it also closes its pipe, and is waited for once it is killed
             self._process.terminate()
             try:
                 self._process.wait(timeout=STOP_TIMEOUT_S)
             finally:
                 self._process.kill()
+
+    def _keep_logs(self) -> None:
+        written = Path(self._state.name) / "logs"
+        if self._logs is not None and written.is_dir():
+            shutil.copytree(written, self._logs, dirs_exist_ok=True)
 
     def _wait_until_ready(self) -> None:
         # Reading has no deadline of its own; with the process the pipe ends, and so does the reading.

@@ -16,8 +16,9 @@ from loadtest.chaos.files import all_experiments, chosen
 from loadtest.chaos.report.kept import keep, kept
 from loadtest.chaos.report.page import page
 from loadtest.chaos.report.tables import results, told
-from loadtest.chaos.running import BROKEN, run
+from loadtest.chaos.running import BROKEN, logs_of, run
 from loadtest.chaos.target import backends, check_settings, skipped
+from loadtest.command import heed_sigterm
 
 BROKEN_CODE, SETTING_CODE = 1, 2
 
@@ -33,6 +34,7 @@ def run_command(
     folder: Folder = Path(".chaos"),
 ) -> None:
     """Make experiments, one after the other, and print what each is judged by."""
+    heed_sigterm()  # the library does while it makes an experiment, and a run is more than that
     logging.getLogger("chaostoolkit").setLevel(logging.CRITICAL)  # what it says is told with each run
     console = Console(width=None if sys.stdout.isatty() else 160)
     check_settings()
@@ -41,8 +43,10 @@ def run_command(
     broken = 0
     for each in wanted:
         for seed in range(first, first + (seeds or len(each.terms.variants))):
-            made = run(each, seed)
+            made = run(each, seed, folder)
             console.print(told(made))
+            if logs_of(made, folder).is_dir():
+                print(f"logs: {logs_of(made, folder)}")
             keep(made, folder)
             broken += made.result == BROKEN
     write_page(folder)

@@ -9,6 +9,7 @@ crowd, so that what people saw can be told as before, during and after.
 
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -86,8 +87,9 @@ class Run:
         return f"{self.experiment}-{self.backends}{copies}{where}-{self.seed}"
 
 
-def run(experiment: Experiment, seed: int) -> Run:
-    """Make one run; one that something stops is broken, and says by what. Raises ConfigError for a wrong setting."""
+def run(experiment: Experiment, seed: int, folder: Path) -> Run:
+    """Make one run; one that something stops is broken, and says by what. What the system of a broken run logged is in
+    `folder` afterwards, by the run's name. Raises ConfigError for a wrong setting."""
     on = backends()
     drawn = experiment.draw(seed)
     terms, began_s = experiment.terms, time.monotonic()
@@ -106,8 +108,10 @@ def run(experiment: Experiment, seed: int) -> Run:
     if why:
         return Run(**about, result=SKIPPED, why=why)
     made: dict[str, Any] = {"rows": [], "people": NOBODY}
+    logs = logs_of(Run(**about, result=""), folder)
+    shutil.rmtree(logs, ignore_errors=True)
     try:
-        with _system(experiment, about["copies"]) as target:
+        with _system(experiment, about["copies"], logs) as target:
             made = Attempt(experiment, drawn, target).made()
     except Exception as stop:  # whatever it is, the next runs of a series are made
         log.warning("%s cannot be made", experiment.name, exc_info=not isinstance(stop, ConfigError))
@@ -115,8 +119,15 @@ def run(experiment: Experiment, seed: int) -> Run:
             stop = stop.exceptions[0]
         made["rows"].append(Judged("run to its end", "no", "yes", False, f"{type(stop).__name__}: {stop}"))
     result = HELD if verdict.holds(made["rows"]) else BROKEN
+    if result == HELD:
+        shutil.rmtree(logs, ignore_errors=True)
     judged = [asdict(row) for row in made.pop("rows")]
     return Run(**about, result=result, judged=judged, **made, took_s=round(time.monotonic() - began_s, 1))
+
+
+def logs_of(run: Run, folder: Path) -> Path:
+    """Where the logs of a run's own system are."""
+    return folder / f"{run.name}.logs"
 
 
 def _copies(experiment: Experiment) -> int:
@@ -126,10 +137,10 @@ def _copies(experiment: Experiment) -> int:
     return LocalSettings.from_environment({"COPIES": os.environ.get("COPIES") or own}).copies
 
 
-def _system(experiment: Experiment, copies: int) -> AbstractContextManager[Target]:
+def _system(experiment: Experiment, copies: int, logs: Path) -> AbstractContextManager[Target]:
     if os.environ.get("TARGET"):
         return named()
-    return fresh(experiment, {**experiment.terms.environment, "COPIES": str(copies)})
+    return fresh(experiment, {**experiment.terms.environment, "COPIES": str(copies)}, logs)
 
 
 class Notes(RunEventHandler):  # type: ignore[misc] # the library has no types

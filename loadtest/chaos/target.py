@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.request import urlopen
 
 import orjson
@@ -125,14 +126,15 @@ def _scene(demo: DemoFigures) -> Scene:
 
 
 @contextmanager
-def fresh(experiment: Experiment, environment: Mapping[str, str]) -> Iterator[Target]:
-    """One of its own for a run, with its settings in this process's environment for as long as it runs."""
+def fresh(experiment: Experiment, environment: Mapping[str, str], logs: Path) -> Iterator[Target]:
+    """One of its own for a run, with its settings in this process's environment for as long as it runs; its logs are in
+    `logs` afterwards."""
     settings = {**USUAL, "BACKENDS": backends(), **environment}
     copies = int(settings.get("COPIES", "1"))
     port = ports_in_a_row(copies * PORTS_PER_COPY + 1)
     settings["CHAOS_CONTROL"] = f"127.0.0.1:{port + copies * PORTS_PER_COPY}"
     command = WIRED if experiment.is_wired else LOCAL
-    with FreshSystem(settings, port=port, command=command) as system:
+    with FreshSystem(settings, port=port, command=command, logs=logs) as system:
         if experiment.is_wired:
             urls = [_front(settings["CHAOS_CONTROL"])]
         else:

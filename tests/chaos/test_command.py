@@ -63,6 +63,7 @@ def test_a_kill_lost_replies_repeated_events_and_forged_tickets_break_nothing(tm
     assert {"I1 double sales", "I4 double debits", "I6 acknowledged writes that are lost"} <= found.keys()
     assert run["people"]["came"] > 50
     assert run["errors"], "nobody noticed that replies were cut"
+    assert not list(tmp_path.glob("*.logs")), "of a run that held"
 
 
 def test_a_bound_that_does_not_hold_ends_with_code_1_and_the_fault_is_taken_back(tmp_path: Path) -> None:
@@ -85,6 +86,10 @@ def test_a_bound_that_does_not_hold_ends_with_code_1_and_the_fault_is_taken_back
     assert (found["steady before"], found["steady after"], found["actions that failed"]) == (True, False, True)
     assert found.get("I1 double sales") is True, done.stdout
     assert "a purchase: not within 1 s" in done.stdout
+    logs = tmp_path / "frozen-embedded-0.logs"
+    assert f"logs: {logs}" in done.stdout
+    assert {f"{service}.log" for service in ROOMS} <= {log.name for log in logs.iterdir()}
+    assert " stopped" in (logs / "supervisor.log").read_text(), "copied before it had ended"
 
 
 def test_what_cannot_be_made_here_is_skipped_by_name_without_a_system(tmp_path: Path) -> None:
@@ -132,6 +137,24 @@ def test_a_series_that_is_ended_makes_no_other_run_and_leaves_no_process(by: sig
     assert "skipped" not in told
     _, left = psutil.wait_procs(started, timeout=GONE_WITHIN_S)
     assert left == []
+
+
+def test_sigterm_before_a_run_has_begun_ends_the_series_and_leaves_nothing(tmp_path: Path) -> None:
+    words = ("run", "--experiment", "F4,F14-store-killed", "--seeds", "1", "--folder", str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtest.chaos", *words], cwd=ROOT, text=True,
+        env={**os.environ, "BACKENDS": "", "COPIES": "", "TARGET": ""}, stdout=subprocess.PIPE,
+    ) as series:  # fmt: skip
+        starter = psutil.Process(series.pid)
+        wait_until(lambda: len(starter.children(recursive=True)) > len(ROOMS), RUN_S, "the system is started")
+        started = starter.children(recursive=True)
+        state = Path(starter.children()[0].environ()["STATE_DIR"])
+        assert state.is_dir()
+        series.terminate()
+        told, _ = series.communicate(timeout=RUN_S)
+    assert "skipped" not in told
+    _, left = psutil.wait_procs(started, timeout=GONE_WITHIN_S)
+    assert (left, state.exists()) == ([], False)
 
 
 def test_a_series_that_is_ended_where_the_library_passes_over_it_makes_no_other_run(

@@ -336,11 +336,13 @@ def test_what_is_no_run_in_the_folder_of_runs_and_a_folder_that_takes_none_are_n
         keep(a_run(), tmp_path / "other.json" / "folder")
 
 
-def test_what_stopped_a_task_of_the_crowd_is_told_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stopped_a_task_of_the_crowd_is_told_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def stopped(*_: Any) -> Any:
         raise ExceptionGroup("unhandled errors in a TaskGroup", [KeyError("uuid")])
 
     monkeypatch.delenv("TARGET", raising=False)
     monkeypatch.setattr(running, "_system", stopped)
     (tickets,) = chosen("F18")
-    assert running.run(tickets, 0).judged[0]["why"] == "KeyError: 'uuid'"
+    assert running.run(tickets, 0, tmp_path).judged[0]["why"] == "KeyError: 'uuid'"
