@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -114,7 +115,7 @@ async def test_everything_is_still_there_after_a_stop_and_a_quick_warm_start(
         assert (await buyer.pay(held.json["id"])).status == 200
         pids = [row["pid"] for row in (await asyncio.to_thread(running.status)).values()]
         assert await asyncio.to_thread(running.stop) == 0
-        assert not [pid for pid in pids if psutil.pid_exists(pid)]
+        assert await asyncio.to_thread(_are_gone, pids)
 
     started_s = time.monotonic()
     async with running_system(tmp_path, **figures) as running:
@@ -131,6 +132,11 @@ async def test_a_supervisor_that_is_killed_leaves_no_process_behind(tmp_path: Pa
         await asyncio.to_thread(running.kill)
 
         async def all_gone() -> bool:
-            return not [pid for pid in pids if psutil.pid_exists(pid)]
+            return await asyncio.to_thread(_are_gone, pids)
 
         await eventually(all_gone, within_s=10)
+
+
+def _are_gone(pids: Sequence[int]) -> bool:
+    """Whether none of the processes is left. Blocks: psutil lists all of /proc for one that ends while it looks."""
+    return not any(psutil.pid_exists(pid) for pid in pids)

@@ -148,7 +148,7 @@ def _answers(control: str) -> bool:
 
 
 def _stop_proxy(pid: int) -> None:
-    if pid and psutil.pid_exists(pid):
+    with suppress(psutil.NoSuchProcess):  # it has ended, maybe since we looked
         process = psutil.Process(pid)
         if PROXY in process.cmdline():
             process.terminate()
