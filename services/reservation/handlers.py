@@ -32,9 +32,10 @@ def consumed_by(service: ReservationService) -> list[Subscription | Listening]:
     async def on_reservation_confirmed(event: ReservationConfirmed) -> None:
         service.settling.heard_confirmed(event.reservation, event.ticket, event.user, is_static=event.room is None)
 
-    async def on_reservation_settled(
-        event: ReservationPaymentDeclined | ReservationCancelled | ReservationExpired,
-    ) -> None:
+    async def on_reservation_declined(event: ReservationPaymentDeclined) -> None:
+        service.settling.heard_declined(event.reservation)
+
+    async def on_reservation_ended(event: ReservationCancelled | ReservationExpired) -> None:
         service.settling.heard(event.reservation)
 
     payments = dispatcher(
@@ -48,9 +49,9 @@ def consumed_by(service: ReservationService) -> list[Subscription | Listening]:
     outcomes = dispatcher(
         {
             ReservationConfirmed: on_reservation_confirmed,
-            ReservationPaymentDeclined: on_reservation_settled,
-            ReservationCancelled: on_reservation_settled,
-            ReservationExpired: on_reservation_settled,
+            ReservationPaymentDeclined: on_reservation_declined,
+            ReservationCancelled: on_reservation_ended,
+            ReservationExpired: on_reservation_ended,
         }
     )
     return [

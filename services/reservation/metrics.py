@@ -52,6 +52,11 @@ class ReservationMetrics(CommonMetrics):
         self.resends = Counter(
             "stagedoor_reservation_resends_total", "Times the wallet was asked again", registry=registry
         )
+        self.wallet_silent = Gauge(
+            "stagedoor_reservation_wallet_silent",
+            "1 while payments are refused because the wallet let a whole deadline pass without a word",
+            registry=registry,
+        )
         self.lapsed_seats = Counter(
             "stagedoor_reservation_lapsed_seats_total", "Seats a sweeper found lapsed and freed", registry=registry
         )

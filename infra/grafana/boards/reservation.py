@@ -43,6 +43,12 @@ BOARD = Board(
                 ),
                 graph("Wallet asked again", "ops", ("resends", rate(f"{_R}_resends_total"))),
                 graph(
+                    "Wallet silent, payments refused",
+                    "short",
+                    ("{{instance}}", level(f"{_R}_wallet_silent", by="instance")),
+                    red_from=1,
+                ),
+                graph(
                     "Paid seats that could not be sold",
                     "short",
                     ("seats", rate(f"{_R}_unsold_seats_total")),

@@ -10,6 +10,7 @@ from services.reservation.service.holding import Holding
 from services.reservation.service.paying import Paying
 from services.reservation.service.reading import Reading
 from services.reservation.service.settling import Settling
+from services.reservation.service.silence import WalletSilence
 from services.reservation.service.sweeping import Sweeping
 from services.reservation.service.waiting import Waiters
 from services.reservation.settings import ReservationSettings
@@ -29,8 +30,9 @@ class ReservationService:
     ) -> None:
         waiters = Waiters(metrics)
         duties = Duties(books, waiters, metrics)
+        silence = WalletSilence(settings, clock, metrics)
         self.holding = Holding(books, duties, settings, clock, metrics)
-        self.paying = Paying(books, duties, waiters, settings, clock)
+        self.paying = Paying(books, duties, waiters, settings, clock, silence=silence)
         self.reading = Reading(books, clock)
-        self.settling = Settling(books, duties, waiters, settings, clock)
-        self.sweeping = Sweeping(books, duties, settings, clock, metrics, is_heard=is_heard)
+        self.settling = Settling(books, duties, waiters, settings, clock, silence=silence)
+        self.sweeping = Sweeping(books, duties, settings, clock, metrics, silence=silence, is_heard=is_heard)

@@ -23,6 +23,7 @@ from services.reservation.domain.reservation import (
 )
 from services.reservation.ports import Books
 from services.reservation.service.duties import Duties
+from services.reservation.service.silence import WalletSilence
 from services.reservation.service.waiting import Waiter, Waiters
 from services.reservation.settings import ReservationSettings
 
@@ -40,19 +41,27 @@ class Payment:
 
 class Paying:
     def __init__(
-        self, books: Books, duties: Duties, waiters: Waiters, settings: ReservationSettings, clock: Clock
+        self,
+        books: Books,
+        duties: Duties,
+        waiters: Waiters,
+        settings: ReservationSettings,
+        clock: Clock,
+        *,
+        silence: WalletSilence,
     ) -> None:
         self._books = books
         self._duties = duties
         self._waiters = waiters
         self._settings = settings
         self._clock = clock
+        self._silence = silence
 
     async def pay(self, admission: Admission, user: int, reservation_id: str, key: IdempotencyKey) -> Payment:
         """Pay once, however often it is asked; the payment, still PENDING when its outcome takes too long.
 
         Raises SessionExpired, ReservationNotFound, NotYours, HoldExpired, NotEnoughPoints, RequestInProgress,
-        IdempotencyMismatch, RateLimited.
+        IdempotencyMismatch, RateLimited, DependencyDown.
         """
         now_ms = self._clock.now_ms()
         known = owned(await self._books.reservations.get(reservation_id), admission, now_ms, user)
@@ -93,6 +102,7 @@ class Paying:
             return rehearsed.result.reservation
         if admission.is_over(now_ms, self._settings.clock_skew_ms):
             raise SessionExpired("This visit is over; it can repeat a payment, not begin one.")
+        self._silence.check()
         await self._claim_key(known, key, now_ms)
         await self._pin(known, now_ms)
         try:

@@ -10,6 +10,7 @@ from services.reservation.domain.problems import ReservationNotFound
 from services.reservation.domain.reservation import Change, Reservation, called_off, completed, declined, refund
 from services.reservation.ports import Books
 from services.reservation.service.duties import Duties
+from services.reservation.service.silence import WalletSilence
 from services.reservation.service.waiting import Waiters
 from services.reservation.settings import ReservationSettings
 
@@ -20,13 +21,21 @@ class Settling:
     """Each outcome names its attempt and may come late, twice or out of order: the domain sorts that out."""
 
     def __init__(
-        self, books: Books, duties: Duties, waiters: Waiters, settings: ReservationSettings, clock: Clock
+        self,
+        books: Books,
+        duties: Duties,
+        waiters: Waiters,
+        settings: ReservationSettings,
+        clock: Clock,
+        *,
+        silence: WalletSilence,
     ) -> None:
         self._books = books
         self._duties = duties
         self._waiters = waiters
         self._settings = settings
         self._clock = clock
+        self._silence = silence
 
     async def completed(self, reservation_id: str, attempt: int) -> None:
         """The attempt was charged: confirm and sell, or call it off if nobody waits for it any more."""
@@ -60,11 +69,17 @@ class Settling:
         """Some instance has settled a reservation."""
         self._waiters.wake(reservation_id)
 
+    def heard_declined(self, reservation_id: str) -> None:
+        """Some instance has heard from the wallet that a payment was declined."""
+        self._silence.heard()
+        self.heard(reservation_id)
+
     def heard_confirmed(self, reservation_id: str, ticket: str, user: int, *, is_static: bool) -> None:
         """Some instance has confirmed a purchase: the ticket has done its work."""
         if not is_static:
             self._books.tickets.bought(ticket, user)
-        self._waiters.wake(reservation_id)
+        self._silence.heard()
+        self.heard(reservation_id)
 
     async def missed(self) -> None:
         """News may have been missed: believe nothing that only news keeps true."""
@@ -72,6 +87,7 @@ class Settling:
         self._waiters.wake_all()
 
     async def _settle(self, id_: str, decide: Callable[[Reservation | None], Change], now_ms: int) -> None:
+        self._silence.heard()
         try:
             step = await self._books.reservations.update(id_, decide)
         except ReservationNotFound:

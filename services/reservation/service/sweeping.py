@@ -16,6 +16,7 @@ from services.reservation.domain.reservation import Change, Reservation, swept
 from services.reservation.metrics import ReservationMetrics
 from services.reservation.ports import Books
 from services.reservation.service.duties import Duties
+from services.reservation.service.silence import WalletSilence
 from services.reservation.settings import ReservationSettings
 
 BLOCKS_PER_BITE_MAX = 100
@@ -41,6 +42,7 @@ class Sweeping:
         clock: Clock,
         metrics: ReservationMetrics,
         *,
+        silence: WalletSilence,
         is_heard: Callable[[], bool],
     ) -> None:
         self._books = books
@@ -48,6 +50,7 @@ class Sweeping:
         self._skew_ms = settings.clock_skew_ms
         self._clock = clock
         self._metrics = metrics
+        self._silence = silence
         self._is_heard = is_heard
 
     async def release_lapsed(self) -> bool:
@@ -76,6 +79,8 @@ class Sweeping:
 
         async def sweep(found: Reservation) -> None:
             step = await self._books.reservations.update(found.id, decide)
+            if step.entered == "CANCELLING":
+                self._silence.overdue()
             await self._duties.follow(step, now_ms)
 
         return await each(due, sweep, AT_ONCE_MAX) and len(due) >= RESERVATIONS_PER_BITE_MAX

@@ -72,13 +72,14 @@ CALLS: web.AppKey[list[int]] = web.AppKey("calls", list)
 
 class ScriptedWallet:
     """Decides every payment attempt once, as the real one does. `delay_s` postpones its answers, `deaf` loses what it
-    is asked, `mute` loses what it answers."""
+    is asked, `mute` loses what it answers, and what it is asked about the reservations in `deaf_to` is lost, too."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.balance: dict[int, int] = {}
         self.ledger: dict[tuple[str, int], str] = {}
         self.delay_s = 0.0
         self.deaf = self.mute = False
+        self.deaf_to: set[str] = set()
         self.told = 0
         self.bus = MemoryBus(broker, "wallet", CommonMetrics("wallet"))
 
@@ -89,7 +90,7 @@ class ScriptedWallet:
 
     async def hear(self, message: Message) -> None:
         event = from_message(message)
-        if self.deaf:
+        if self.deaf or event.reservation in self.deaf_to:
             return
         op = (event.reservation, event.attempt)
         if isinstance(event, PaymentRequested):
