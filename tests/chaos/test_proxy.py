@@ -90,6 +90,11 @@ async def seconds_for(ends: Ends, line: bytes = LINE) -> float:
     return time.monotonic() - began_s
 
 
+async def is_quick(ends: Ends) -> bool:
+    """Whether one of three answers comes sooner than through any toxic here."""
+    return min([await seconds_for(ends) for _ in range(3)]) < 0.15
+
+
 async def test_a_healthy_wire_carries_everything_both_ways(proxy: Proxy) -> None:
     lines = [os.urandom(200_000).replace(b"\n", b" ") + b"\n" for _ in range(5)]
 
@@ -122,12 +127,12 @@ async def test_the_end_of_one_side_reaches_the_other(proxy: Proxy, echo: Echo) -
 @pytest.mark.parametrize("stream", ["upstream", "downstream"])
 async def test_latency_comes_on_while_connections_are_open_and_goes_at_once(proxy: Proxy, stream: str) -> None:
     async with connected(proxy) as ends:
-        assert await seconds_for(ends) < 0.15
+        assert await is_quick(ends)
         proxy.add(toxic("latency", stream, latency=200, jitter=50))
         for _ in range(3):
             assert 0.149 < await seconds_for(ends) < 0.25 + SLOW_MACHINE_S
         proxy.remove(f"latency_{stream}")
-        assert await seconds_for(ends) < 0.15
+        assert await is_quick(ends)
 
 
 async def test_latency_does_not_make_the_wire_narrow(proxy: Proxy) -> None:
@@ -154,7 +159,7 @@ async def test_what_latency_holds_back_comes_when_it_is_taken_away(proxy: Proxy)
 async def test_bandwidth_is_what_the_rate_says(proxy: Proxy) -> None:
     proxy.add(toxic("bandwidth", rate=20))
     async with connected(proxy) as ends:
-        took_s = await seconds_for(ends, b"x" * 9_999 + b"\n")
+        took_s = min([await seconds_for(ends, b"x" * 9_999 + b"\n") for _ in range(3)])
         assert 10_000 / took_s == pytest.approx(20_000, rel=0.3)
 
 
@@ -207,7 +212,7 @@ async def test_reset_peer_is_seen_as_a_reset(proxy: Proxy) -> None:
 async def test_slow_close_delays_the_end_and_nothing_else(proxy: Proxy, echo: Echo) -> None:
     proxy.add(toxic("slow_close", "upstream", delay=300))
     async with connected(proxy) as ends:
-        assert await seconds_for(ends) < 0.15
+        assert await is_quick(ends)
         ends[1].write_eof()
         began_s = time.monotonic()
         await eventually(lambda: echo.ended_count == 1)
